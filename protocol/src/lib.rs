@@ -1,0 +1,1 @@
+//! Dask's comm protocol.
