@@ -1,0 +1,1 @@
+//! gRPC control API between scheduler, operator and CLI.

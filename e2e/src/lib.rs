@@ -1,0 +1,1 @@
+//! End-to-end tests on real processes and a real Kubernetes cluster.

@@ -1,0 +1,1 @@
+//! The kubernetes.dask.org/v1 resource types.

@@ -1,0 +1,1 @@
+//! The Python that runs in child processes, and how they are run.

@@ -1,0 +1,1 @@
+//! Dask scheduler state machine without I/O.

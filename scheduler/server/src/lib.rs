@@ -1,0 +1,1 @@
+//! The dask-scheduler binary.

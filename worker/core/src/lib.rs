@@ -1,0 +1,1 @@
+//! Dask worker state machine without I/O.
