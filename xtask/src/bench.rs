@@ -1,0 +1,41 @@
+//! `cargo xtask bench NAME`: one row of the figures, ours against stock in the same run.
+
+use anyhow::{Result, ensure};
+
+use crate::binaries::Binaries;
+use crate::env::Python;
+use crate::process;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Which row; without a name they are listed
+    name: Option<String>,
+    /// Compare stock with stock, to see what the method itself makes of equal sides
+    #[arg(long)]
+    stock: bool,
+    /// Passed on to the program, as `--rounds 7`
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    rest: Vec<String>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    process::install_signal_handling()?;
+    let python = Python::ensure()?;
+    let mut command = python.command(&["benches/run.py"]);
+    if let Some(name) = &args.name {
+        command.arg(name);
+        if !args.stock {
+            let binaries = Binaries::build()?;
+            if let Some(scheduler) = &binaries.scheduler {
+                command.arg("--scheduler").arg(scheduler);
+            }
+            if let Some(worker) = &binaries.worker {
+                command.arg("--worker").arg(worker);
+            }
+        }
+        command.args(&args.rest);
+    }
+    let status = command.status()?;
+    ensure!(status.success(), "the benchmark ended with {status}");
+    Ok(())
+}

@@ -1,0 +1,59 @@
+//! `cargo xtask check`: everything that can be said of the sources without running them.
+
+use anyhow::Result;
+
+use crate::stage::{Report, Tally};
+use crate::{tidy, workspace};
+
+/// Tools that are used where they are installed: program, arguments.
+const OPTIONAL_TOOLS: &[(&str, &[&str])] = &[
+    (
+        "cargo-deny",
+        &["--offline", "check", "bans", "licenses", "sources"],
+    ),
+    ("typos", &[]),
+];
+
+pub(crate) fn run() -> Result<()> {
+    let mut report = Report::default();
+    stages(&mut report);
+    report.close()
+}
+
+/// The steps of the check; none of them writes to the sources.
+pub(crate) fn stages(report: &mut Report) {
+    report.run("format", |tally| {
+        tally.run(&mut workspace::cargo(&["fmt", "--all", "--check"]))
+    });
+    report.run("tidy", |_| tidy::run());
+    report.run("lints", |tally| {
+        tally.run(&mut workspace::cargo(&[
+            "clippy",
+            "--quiet",
+            "--workspace",
+            "--all-targets",
+            "--locked",
+            "--",
+            "-D",
+            "warnings",
+        ]))
+    });
+    report.run("docs", |tally| {
+        let mut command = workspace::cargo(&[
+            "doc",
+            "--quiet",
+            "--workspace",
+            "--no-deps",
+            "--document-private-items",
+            "--locked",
+        ]);
+        tally.run(command.env("RUSTDOCFLAGS", "-D warnings"))
+    });
+    for (program, arguments) in OPTIONAL_TOOLS {
+        if workspace::installed(program) {
+            report.run(program, |tally: &mut Tally| {
+                tally.run(workspace::command(program).args(*arguments))
+            });
+        }
+    }
+}

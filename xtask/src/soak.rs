@@ -1,0 +1,68 @@
+//! `cargo xtask soak NAME`: the long forms of tests, too long for every change.
+
+use anyhow::{Context, Result};
+
+use crate::binaries::Binaries;
+use crate::env::Python;
+use crate::process;
+use crate::stage::{Report, Tally};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Which one; without a name they are listed
+    name: Option<String>,
+    /// Passed on to what runs
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    rest: Vec<String>,
+}
+
+/// A long test that can be asked for by name.
+struct Soak {
+    name: &'static str,
+    sentence: &'static str,
+    run: fn(&mut Tally, &Python, &[String]) -> Result<()>,
+}
+
+/// A new soak is a line here.
+const SOAKS: &[Soak] = &[Soak {
+    name: "conformance",
+    sentence: "all test ids, on a checkout of dask/distributed given by --distributed-tests PATH",
+    run: |tally, python, rest| conformance(tally, python, Some(rest)),
+}];
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let Some(name) = &args.name else {
+        for soak in SOAKS {
+            println!("{:<16} {}", soak.name, soak.sentence);
+        }
+        return Ok(());
+    };
+    let soak = SOAKS
+        .iter()
+        .find(|soak| soak.name == name)
+        .with_context(|| format!("no soak is called {name}; `cargo xtask soak` lists them"))?;
+    process::install_signal_handling()?;
+    let python = Python::ensure()?;
+    let mut report = Report::default();
+    report.run(soak.name, |tally| (soak.run)(tally, &python, &args.rest));
+    report.close()
+}
+
+/// Runs the conformance ids against our scheduler: those of dask's wheel alone, or with `whole`
+/// all that its arguments ask for.
+pub(crate) fn conformance(
+    tally: &mut Tally,
+    python: &Python,
+    whole: Option<&[String]>,
+) -> Result<()> {
+    let binaries = Binaries::build()?;
+    let mut command = python.command(&["e2e/conformance/run.py"]);
+    if let Some(scheduler) = &binaries.scheduler {
+        command.arg("--scheduler").arg(format!(
+            "{} --host {{host}} --port {{port}} --no-dashboard",
+            scheduler.display()
+        ));
+    }
+    command.args(whole.unwrap_or(&[]));
+    tally.run(&mut command)
+}

@@ -1,0 +1,124 @@
+//! `cargo xtask test`: what CI runs, every behaviour once, at small size.
+
+use anyhow::Result;
+
+use crate::env::Python;
+use crate::stage::{Report, Tally};
+use crate::{check, soak, workspace};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Leave out the stages that start a Kubernetes API server
+    #[arg(long)]
+    without_kubernetes: bool,
+    /// Run only the stages with these names
+    #[arg(long)]
+    only: Vec<String>,
+}
+
+/// A part of the test that can be asked for by name.
+struct Stage {
+    name: &'static str,
+    needs_kubernetes: bool,
+    run: fn(&mut Tally, &Python) -> Result<()>,
+}
+
+/// In order: what fails fastest and explains most comes first. A new stage is a line here.
+const STAGES: &[Stage] = &[
+    Stage {
+        name: "unit tests",
+        needs_kubernetes: false,
+        run: unit_tests,
+    },
+    Stage {
+        name: "python",
+        needs_kubernetes: false,
+        run: python_package,
+    },
+    Stage {
+        name: "tutorial",
+        needs_kubernetes: false,
+        run: tutorial,
+    },
+    Stage {
+        name: "conformance",
+        needs_kubernetes: false,
+        run: conformance,
+    },
+    Stage {
+        name: "end to end",
+        needs_kubernetes: false,
+        run: end_to_end,
+    },
+];
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let mut report = Report::default();
+    let wanted = |name: &str| args.only.is_empty() || args.only.iter().any(|only| only == name);
+    if wanted("check") {
+        check::stages(&mut report);
+    }
+    let python = Python::ensure()?;
+    for stage in STAGES {
+        if wanted(stage.name) && !(stage.needs_kubernetes && args.without_kubernetes) {
+            report.run(stage.name, |tally| (stage.run)(tally, &python));
+        }
+    }
+    report.close()
+}
+
+/// Everything that `cargo test` runs, except what needs release builds and a cluster.
+fn unit_tests(tally: &mut Tally, python: &Python) -> Result<()> {
+    let mut command = workspace::cargo(&[
+        "test",
+        "--quiet",
+        "--workspace",
+        "--exclude",
+        "oxidask-e2e",
+        "--locked",
+        "--no-fail-fast",
+    ]);
+    tally.run(
+        command
+            .env("PATH", python.path())
+            .env("OXIDASK_PYTHON", python.interpreter()),
+    )
+}
+
+/// The linters over all our Python, and the tests of the package that travels in the binaries.
+fn python_package(tally: &mut Tally, python: &Python) -> Result<()> {
+    let ruff = python.program("ruff");
+    tally.run(workspace::command(&ruff).args(["check", "."]))?;
+    tally.run(workspace::command(&ruff).args(["format", "--check", "."]))?;
+    if workspace::root().join("python/tests").exists() {
+        tally.run(&mut python.command(&["-m", "pytest", "-q", "python/tests"]))?;
+    }
+    Ok(())
+}
+
+/// The programs of Dask's tutorial, small, on a cluster of ours.
+fn tutorial(tally: &mut Tally, _python: &Python) -> Result<()> {
+    tally.run(&mut workspace::cargo(&["xtask", "demo", "--size", "small"]))
+}
+
+/// Dask's own tests, as far as they come with its wheel.
+fn conformance(tally: &mut Tally, python: &Python) -> Result<()> {
+    soak::conformance(tally, python, None)
+}
+
+/// Tests with real processes: our binaries under a stock client, hostile peers, faults.
+fn end_to_end(tally: &mut Tally, python: &Python) -> Result<()> {
+    let mut command = workspace::cargo(&[
+        "test",
+        "--quiet",
+        "--package",
+        "oxidask-e2e",
+        "--locked",
+        "--no-fail-fast",
+    ]);
+    tally.run(
+        command
+            .env("PATH", python.path())
+            .env("OXIDASK_PYTHON", python.interpreter()),
+    )
+}
