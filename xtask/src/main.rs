@@ -4,6 +4,7 @@ mod bench;
 mod binaries;
 mod check;
 mod cluster;
+mod crds;
 mod demo;
 mod env;
 mod fix;
@@ -49,6 +50,8 @@ enum Command {
     Bench(bench::Args),
     /// Make the project's Python environment if it is missing, and print its interpreter
     Env,
+    /// Write the CRDs of `operator/api` to `crds/` and to their chart
+    Crds(crds::Args),
     #[command(hide = true)]
     Guard(process::GuardArgs),
 }
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Command::Soak(args) => soak::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Env => env::print(),
+        Command::Crds(args) => crds::run(&args),
         Command::Guard(args) => process::guard(&args),
     };
     match outcome {

@@ -47,6 +47,9 @@ fn fit(crd: CustomResourceDefinition, spec_optional: &[&str]) -> CustomResourceD
             node.remove("default");
         }
     });
+    // kube's own text for the root says nothing; the spec's says what it is.
+    schema["description"] = schema["properties"]["spec"]["description"].take();
+    schema["properties"]["spec"]["description"] = json!("What is wanted.");
     require(schema);
     for node in spec_optional {
         let node = schema

@@ -10,6 +10,9 @@
 //! passes through untouched, and no object can fail to decode and hide the
 //! others of its list.
 
+// Two printer columns may well have the same type.
+#![allow(clippy::duplicated_attributes)]
+
 mod autoscaler;
 mod cluster;
 mod common;
