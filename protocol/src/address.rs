@@ -1,0 +1,112 @@
+//! Addresses: `tcp://host:port`, `tls://host:port`, or `host:port` as users write them.
+
+use std::fmt;
+
+/// How a peer is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// Plain TCP.
+    Tcp,
+    /// TLS over TCP.
+    Tls,
+}
+
+/// The address of a server.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Address {
+    /// How it is reached.
+    pub scheme: Scheme,
+    /// Host name or IP, without brackets.
+    pub host: String,
+    /// The port; 0 asks for a free one when listening.
+    pub port: u16,
+}
+
+/// A text that is no address.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{text:?} is not an address: {reason}; write tcp://host:port or tls://host:port")]
+pub struct AddressError {
+    text: String,
+    reason: &'static str,
+}
+
+impl Address {
+    /// Reads an address. Without a scheme it is `default`; without a port it is `port`.
+    ///
+    /// # Errors
+    /// If the scheme is unknown, the host is empty, or the port is missing or no number.
+    pub fn parse(text: &str, default: Scheme, port: Option<u16>) -> Result<Self, AddressError> {
+        let fail = |reason| AddressError {
+            text: text.to_owned(),
+            reason,
+        };
+        let (scheme, rest) = match text.split_once("://") {
+            Some(("tcp", rest)) => (Scheme::Tcp, rest),
+            Some(("tls", rest)) => (Scheme::Tls, rest),
+            Some(_) => return Err(fail("unknown scheme")),
+            None => (default, text),
+        };
+        let rest = rest.trim_end_matches('/');
+        let (host, port_text) = match rest.strip_prefix('[') {
+            Some(v6) => {
+                let (host, after) = v6.split_once(']').ok_or_else(|| fail("unclosed bracket"))?;
+                (host, after.strip_prefix(':'))
+            }
+            None => match rest.rsplit_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (rest, None),
+            },
+        };
+        let port = match port_text {
+            Some(digits) => digits
+                .parse()
+                .map_err(|_| fail("the port is not a number from 0 to 65535"))?,
+            None => port.ok_or_else(|| fail("no port"))?,
+        };
+        Ok(Self {
+            scheme,
+            host: host.to_owned(),
+            port,
+        })
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = match self.scheme {
+            Scheme::Tcp => "tcp",
+            Scheme::Tls => "tls",
+        };
+        if self.host.contains(':') {
+            write!(f, "{scheme}://[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{scheme}://{}:{}", self.host, self.port)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_as_users_write_them() {
+        for (text, shown) in [
+            ("tcp://127.0.0.1:8786", "tcp://127.0.0.1:8786"),
+            ("localhost:8786", "tcp://localhost:8786"),
+            ("tls://[::1]:1", "tls://[::1]:1"),
+            ("scheduler", "tcp://scheduler:8786"),
+            ("tcp://scheduler:0/", "tcp://scheduler:0"),
+        ] {
+            assert_eq!(
+                Address::parse(text, Scheme::Tcp, Some(8786))
+                    .unwrap()
+                    .to_string(),
+                shown
+            );
+        }
+        for text in ["ucx://a:1", "a:b", "a:70000", "[::1"] {
+            assert!(Address::parse(text, Scheme::Tcp, None).is_err(), "{text}");
+        }
+    }
+}

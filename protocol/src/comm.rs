@@ -1,0 +1,401 @@
+//! Messages over TCP and TLS (feature `comm`).
+//!
+//! [`connect`] and [`accept`] exchange the handshake; what comes after is the caller's. One side of a connection
+//! reads, the other writes, so the halves can be owned by different tasks.
+
+use std::io::IoSlice;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio_rustls::rustls::{ClientConfig, ServerConfig};
+use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
+
+use crate::address::{Address, Scheme};
+use crate::frame::{FrameDecoder, Limits, encode};
+use crate::handshake::Handshake;
+use crate::message::{decode_one, encode_one};
+use crate::wire::Encode;
+use crate::{DecodeError, msgpack::Writer};
+
+/// Buffers given to one `writev`.
+const MAX_SLICES: usize = 64;
+
+/// Why a connection cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum CommError {
+    /// The network failed.
+    #[error("connection to {peer} failed")]
+    Io {
+        /// The other side.
+        peer: String,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The peer sent something that is no message.
+    #[error("malformed message from {peer}")]
+    Decode {
+        /// The other side.
+        peer: String,
+        /// What is wrong, and where.
+        #[source]
+        source: DecodeError,
+    },
+    /// The peer closed the connection in the middle of a message, or where an answer was due.
+    #[error("{0} closed the connection")]
+    Closed(String),
+    /// A wait came to its end.
+    #[error("no answer from {peer} within {seconds} s")]
+    Timeout {
+        /// The other side.
+        peer: String,
+        /// How long was waited. Unit: seconds.
+        seconds: f64,
+    },
+    /// TLS is asked for, but no certificates are configured.
+    #[error("{0} asks for TLS, but no certificates are configured (distributed.comm.tls)")]
+    NoTls(String),
+}
+
+/// How to speak TLS, for both directions. Without it only `tcp://` works.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// For connections that we open.
+    pub client: Arc<ClientConfig>,
+    /// For connections that we accept.
+    pub server: Arc<ServerConfig>,
+}
+
+#[derive(Debug)]
+enum Input {
+    Tcp(OwnedReadHalf),
+    Tls(ReadHalf<TlsStream<TcpStream>>),
+}
+
+#[derive(Debug)]
+enum Output {
+    Tcp(OwnedWriteHalf),
+    Tls(WriteHalf<TlsStream<TcpStream>>),
+}
+
+/// The reading half of a connection.
+#[derive(Debug)]
+pub struct CommReader {
+    input: Input,
+    decoder: FrameDecoder,
+    peer: String,
+}
+
+/// The writing half of a connection.
+#[derive(Debug)]
+pub struct CommWriter {
+    output: Output,
+    peer: String,
+}
+
+/// A connection after the handshake.
+#[derive(Debug)]
+pub struct Comm {
+    /// Its reading half.
+    pub reader: CommReader,
+    /// Its writing half.
+    pub writer: CommWriter,
+    /// What the other side said about itself.
+    pub handshake: Handshake,
+    /// Our end of the connection.
+    pub local: SocketAddr,
+    /// Their end of the connection.
+    pub remote: SocketAddr,
+}
+
+/// Opens a connection and exchanges the handshake.
+///
+/// # Errors
+/// If the peer cannot be reached or does not answer within `timeout`.
+pub async fn connect(
+    address: &Address,
+    tls: Option<&Tls>,
+    limits: Limits,
+    timeout: Duration,
+) -> Result<Comm, CommError> {
+    let peer = address.to_string();
+    let open = async {
+        let stream = TcpStream::connect((address.host.as_str(), address.port))
+            .await
+            .map_err(io(&peer))?;
+        match address.scheme {
+            Scheme::Tcp => Comm::handshake(Socket::Tcp(stream), peer.clone(), limits).await,
+            Scheme::Tls => {
+                let tls = tls.ok_or_else(|| CommError::NoTls(peer.clone()))?;
+                // Host names are not checked, as in stock Dask: the certificate must come from the cluster's own CA.
+                let name = tokio_rustls::rustls::pki_types::ServerName::IpAddress(
+                    std::net::IpAddr::from([127, 0, 0, 1]).into(),
+                );
+                let stream = TlsConnector::from(Arc::clone(&tls.client))
+                    .connect(name, stream)
+                    .await
+                    .map_err(io(&peer))?;
+                Comm::handshake(
+                    Socket::Tls(Box::new(TlsStream::Client(stream))),
+                    peer.clone(),
+                    limits,
+                )
+                .await
+            }
+        }
+    };
+    within(timeout, &peer, open).await
+}
+
+/// Takes a connection that a listener accepted and exchanges the handshake.
+///
+/// # Errors
+/// If the peer speaks another protocol, or is silent for longer than `timeout`.
+pub async fn accept(
+    stream: TcpStream,
+    tls: Option<&Tls>,
+    limits: Limits,
+    timeout: Duration,
+) -> Result<Comm, CommError> {
+    let peer = stream
+        .peer_addr()
+        .map_or_else(|_| "unknown peer".to_owned(), |address| address.to_string());
+    let open = async {
+        match tls {
+            None => Comm::handshake(Socket::Tcp(stream), peer.clone(), limits).await,
+            Some(tls) => {
+                let stream = TlsAcceptor::from(Arc::clone(&tls.server))
+                    .accept(stream)
+                    .await
+                    .map_err(io(&peer))?;
+                Comm::handshake(
+                    Socket::Tls(Box::new(TlsStream::Server(stream))),
+                    peer.clone(),
+                    limits,
+                )
+                .await
+            }
+        }
+    };
+    within(timeout, &peer, open).await
+}
+
+async fn within<T>(
+    timeout: Duration,
+    peer: &str,
+    work: impl Future<Output = Result<T, CommError>>,
+) -> Result<T, CommError> {
+    match tokio::time::timeout(timeout, work).await {
+        Ok(result) => result,
+        Err(_) => Err(CommError::Timeout {
+            peer: peer.to_owned(),
+            seconds: timeout.as_secs_f64(),
+        }),
+    }
+}
+
+fn io(peer: &str) -> impl FnOnce(std::io::Error) -> CommError {
+    let peer = peer.to_owned();
+    move |source| CommError::Io { peer, source }
+}
+
+enum Socket {
+    Tcp(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Comm {
+    async fn handshake(socket: Socket, peer: String, limits: Limits) -> Result<Self, CommError> {
+        let tcp = match &socket {
+            Socket::Tcp(stream) => stream,
+            Socket::Tls(stream) => stream.get_ref().0,
+        };
+        tcp.set_nodelay(true).map_err(io(&peer))?;
+        let local = tcp.local_addr().map_err(io(&peer))?;
+        let remote = tcp.peer_addr().map_err(io(&peer))?;
+        let (input, output) = match socket {
+            Socket::Tcp(stream) => {
+                let (r, w) = stream.into_split();
+                (Input::Tcp(r), Output::Tcp(w))
+            }
+            Socket::Tls(stream) => {
+                let (r, w) = tokio::io::split(*stream);
+                (Input::Tls(r), Output::Tls(w))
+            }
+        };
+        let mut writer = CommWriter {
+            output,
+            peer: peer.clone(),
+        };
+        // Nobody may make us allocate before it has shown that it speaks Dask.
+        let decoder = FrameDecoder::new(Limits {
+            frames: 16,
+            message_bytes: 64 * 1024,
+        });
+        let mut reader = CommReader {
+            input,
+            decoder,
+            peer: peer.clone(),
+        };
+        writer.write(&encode_one(&Handshake::ours())).await?;
+        let frames = reader
+            .read()
+            .await?
+            .ok_or_else(|| CommError::Closed(peer.clone()))?;
+        let handshake = decode_one(&frames).map_err(|source| CommError::Decode { peer, source })?;
+        reader.decoder.set_limits(limits);
+        Ok(Self {
+            reader,
+            writer,
+            handshake,
+            local,
+            remote,
+        })
+    }
+
+    /// Sends a request and waits for its answer.
+    ///
+    /// # Errors
+    /// If the connection fails or closes.
+    pub async fn request(&mut self, request: &impl Encode) -> Result<Vec<Bytes>, CommError> {
+        self.writer.send(request).await?;
+        self.reader
+            .read()
+            .await?
+            .ok_or_else(|| CommError::Closed(self.reader.peer.clone()))
+    }
+}
+
+impl CommReader {
+    /// The next message, or `None` if the peer closed the connection between two messages.
+    ///
+    /// Cancel-safe: a read that is dropped loses no bytes.
+    ///
+    /// # Errors
+    /// If the connection fails, ends in the middle of a message, or carries something else than messages.
+    pub async fn read(&mut self) -> Result<Option<Vec<Bytes>>, CommError> {
+        loop {
+            match self.decoder.poll() {
+                Ok(Some(frames)) => return Ok(Some(frames)),
+                Ok(None) => {}
+                Err(source) => {
+                    return Err(CommError::Decode {
+                        peer: self.peer.clone(),
+                        source,
+                    });
+                }
+            }
+            let (space, limit) = self.decoder.space();
+            let mut space = bytes::BufMut::limit(space, limit);
+            let n = match &mut self.input {
+                Input::Tcp(stream) => stream.read_buf(&mut space).await,
+                Input::Tls(stream) => stream.read_buf(&mut space).await,
+            }
+            .map_err(io(&self.peer))?;
+            if n == 0 {
+                let clean = self.decoder.is_between_messages();
+                return if clean {
+                    Ok(None)
+                } else {
+                    Err(CommError::Closed(self.peer.clone()))
+                };
+            }
+        }
+    }
+
+    /// A message that has arrived already, without waiting.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_buffered(&mut self) -> Result<Option<Vec<Bytes>>, CommError> {
+        self.decoder.poll().map_err(|source| CommError::Decode {
+            peer: self.peer.clone(),
+            source,
+        })
+    }
+
+    /// The other side, for log lines.
+    pub fn peer(&self) -> &str {
+        &self.peer
+    }
+}
+
+impl CommWriter {
+    /// Writes one message.
+    ///
+    /// # Errors
+    /// If the connection fails.
+    pub async fn write(&mut self, frames: &[Bytes]) -> Result<(), CommError> {
+        self.write_buffers(encode(frames)).await
+    }
+
+    /// Writes one value as a message.
+    ///
+    /// # Errors
+    /// If the connection fails.
+    pub async fn send(&mut self, value: &impl Encode) -> Result<(), CommError> {
+        let mut w = Writer::new();
+        value.encode(&mut w);
+        self.write(&w.into_frames()).await
+    }
+
+    /// Writes buffers that [`encode`] made, of any number of messages.
+    ///
+    /// # Errors
+    /// If the connection fails.
+    pub async fn write_buffers(&mut self, buffers: Vec<Bytes>) -> Result<(), CommError> {
+        match &mut self.output {
+            Output::Tcp(stream) => write_all(stream, buffers).await,
+            Output::Tls(stream) => write_all(stream, buffers).await,
+        }
+        .map_err(io(&self.peer))
+    }
+
+    /// Ends our side of the connection.
+    ///
+    /// # Errors
+    /// If the connection fails.
+    pub async fn shutdown(&mut self) -> Result<(), CommError> {
+        match &mut self.output {
+            Output::Tcp(stream) => stream.shutdown().await,
+            Output::Tls(stream) => stream.shutdown().await,
+        }
+        .map_err(io(&self.peer))
+    }
+}
+
+async fn write_all(
+    stream: &mut (impl AsyncWrite + Unpin),
+    buffers: Vec<Bytes>,
+) -> std::io::Result<()> {
+    let mut buffers: std::collections::VecDeque<Bytes> = buffers.into();
+    while let Some(front) = buffers.front() {
+        let mut written = if buffers.len() == 1 {
+            stream.write(front).await?
+        } else {
+            let slices: Vec<IoSlice<'_>> = buffers
+                .iter()
+                .take(MAX_SLICES)
+                .map(|b| IoSlice::new(b))
+                .collect();
+            stream.write_vectored(&slices).await?
+        };
+        if written == 0 && !front.is_empty() {
+            return Err(std::io::ErrorKind::WriteZero.into());
+        }
+        while let Some(front) = buffers.front_mut() {
+            if written < front.len() {
+                front.advance(written);
+                break;
+            }
+            written -= front.len();
+            buffers.pop_front();
+        }
+    }
+    stream.flush().await
+}
