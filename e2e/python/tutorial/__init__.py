@@ -1,1 +1,0 @@
-"""The programs of Dask's tutorial, each checked against a result computed without Dask."""
