@@ -1,5 +1,7 @@
 //! Messages recorded between stock processes of distributed 2026.8.0 decode, and encode back to equal messages.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::Path;
 
 use bytes::Bytes;
