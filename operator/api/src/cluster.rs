@@ -49,7 +49,7 @@ use crate::common::{PodSpec, ServiceSpec, SubMetadata, WorkerSpec};
 #[serde(rename_all = "camelCase")]
 pub struct DaskClusterSpec {
     /// Seconds without work after which `idleAction` is taken. 0: never.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub idle_timeout: i64,
     /// What happens after `idleTimeout`: `delete` deletes the cluster (also
     /// when unset), `scaleToZero` takes the workers of every group away and
@@ -67,6 +67,12 @@ pub struct DaskClusterSpec {
     /// The scheduler.
     #[serde(default)]
     pub scheduler: SchedulerSpec,
+}
+
+// Serde calls it with a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(number: &i64) -> bool {
+    *number == 0
 }
 
 /// The scheduler's pod and its Service.

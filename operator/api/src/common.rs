@@ -13,11 +13,11 @@ use crate::pod_schema;
 #[serde(default)]
 pub struct SubMetadata {
     /// Labels, over those of the resource itself.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub labels: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<BTreeMap<String, String>>,
     /// Annotations, over those of the resource itself.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub annotations: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub annotations: Option<BTreeMap<String, String>>,
 }
 
 /// A pod spec as the user wrote it, after the API server's validation.

@@ -51,6 +51,14 @@ fn fit(crd: CustomResourceDefinition, spec_optional: &[&str]) -> CustomResourceD
     schema["description"] = schema["properties"]["spec"]["description"].take();
     schema["properties"]["spec"]["description"] = json!("What is wanted.");
     require(schema);
+    for spec in [
+        "/properties/spec",
+        "/properties/spec/properties/cluster/properties/spec",
+    ] {
+        if let Some(timeout) = schema.pointer_mut(&format!("{spec}/properties/idleTimeout")) {
+            timeout["default"] = json!(0);
+        }
+    }
     for node in spec_optional {
         let node = schema
             .pointer_mut(node)

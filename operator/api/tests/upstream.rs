@@ -5,6 +5,8 @@
 //! `OXIDASK_PYTHON` an interpreter that can import the package. Without either
 //! the walk is skipped with a line that says so.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::PathBuf;
 use std::process::Command;
 

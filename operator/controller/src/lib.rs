@@ -1,1 +1,7 @@
-//! The oxidask-operator binary.
+//! The operator: makes what `DaskCluster`, `DaskWorkerGroup`, `DaskJob` and
+//! `DaskAutoscaler` ask for, and keeps it so.
+
+pub mod build;
+pub mod labels;
+pub mod names;
+pub mod spec_hash;

@@ -1,0 +1,54 @@
+//! The cluster and the runner pod of a job.
+
+use oxidask_operator_api::DaskJob;
+use serde_json::{Value, json};
+
+use super::env::{scheduler_address, with_env};
+use super::{metadata, namespace, owner};
+use crate::labels::{self, Inherited};
+use crate::names;
+
+/// The DaskCluster of a job, named like the job.
+///
+/// # Panics
+/// As [`owner`].
+pub fn job_cluster(job: &DaskJob) -> Value {
+    let name = job.metadata.name.as_deref().unwrap_or_default();
+    let cluster = &job.spec.cluster;
+    let inherited = Inherited::new(&job.metadata, cluster.metadata.as_ref());
+    json!({
+        "apiVersion": "kubernetes.dask.org/v1",
+        "kind": "DaskCluster",
+        "metadata": metadata(
+            name,
+            job.metadata.namespace.as_deref(),
+            &inherited.labels_with(&labels::job_cluster(name)),
+            &inherited.annotations,
+            owner(job),
+        ),
+        "spec": cluster.spec,
+    })
+}
+
+/// The pod that runs the job.
+///
+/// # Panics
+/// As [`owner`].
+pub fn job_runner(job: &DaskJob) -> Value {
+    let name = job.metadata.name.as_deref().unwrap_or_default();
+    let runner = &job.spec.job;
+    let inherited = Inherited::new(&job.metadata, runner.metadata.as_ref());
+    let address = scheduler_address(name, namespace(&job.metadata));
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": metadata(
+            &names::job_runner(name),
+            job.metadata.namespace.as_deref(),
+            &inherited.labels_with(&labels::job_runner(name)),
+            &inherited.annotations,
+            owner(job),
+        ),
+        "spec": with_env(&runner.spec, &[("DASK_SCHEDULER_ADDRESS", &address)]),
+    })
+}

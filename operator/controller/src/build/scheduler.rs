@@ -1,0 +1,81 @@
+//! The scheduler's Deployment and Service.
+
+use oxidask_operator_api::DaskCluster;
+use serde_json::{Value, json};
+
+use super::{metadata, owner};
+use crate::labels::{self, Inherited, SPEC_HASH};
+use crate::names;
+use crate::spec_hash::spec_hash;
+
+/// The scheduler's Deployment. `replicas` is 0 while the cluster is suspended.
+///
+/// # Panics
+/// As [`owner`].
+pub fn scheduler_deployment(cluster: &DaskCluster, replicas: i64) -> Value {
+    let name = cluster.metadata.name.as_deref().unwrap_or_default();
+    let scheduler = &cluster.spec.scheduler;
+    let inherited = Inherited::new(&cluster.metadata, scheduler.metadata.as_ref());
+    let labels = inherited.labels_with(&labels::scheduler(name));
+    let mut annotations = inherited.annotations.clone();
+    annotations.insert(SPEC_HASH.to_owned(), scheduler_hash(cluster));
+    json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": metadata(
+            &names::scheduler(name),
+            cluster.metadata.namespace.as_deref(),
+            &labels,
+            &annotations,
+            owner(cluster),
+        ),
+        "spec": {
+            "replicas": replicas,
+            // Two schedulers at a time would split the cluster, and clients
+            // refuse to choose between their pods.
+            "strategy": {"type": "Recreate"},
+            "selector": {"matchLabels": labels::scheduler_service(name)},
+            "template": {
+                "metadata": {"labels": labels, "annotations": inherited.annotations},
+                "spec": scheduler.spec,
+            },
+        },
+    })
+}
+
+/// Hash of what the scheduler's pod is made from.
+pub(crate) fn scheduler_hash(cluster: &DaskCluster) -> String {
+    let scheduler = &cluster.spec.scheduler;
+    spec_hash(&(&scheduler.metadata, &scheduler.spec))
+}
+
+/// The Service in front of the scheduler.
+///
+/// # Panics
+/// As [`owner`].
+pub fn scheduler_service(cluster: &DaskCluster) -> Value {
+    let name = cluster.metadata.name.as_deref().unwrap_or_default();
+    let scheduler = &cluster.spec.scheduler;
+    let inherited = Inherited::new(&cluster.metadata, scheduler.metadata.as_ref());
+    let labels = inherited.labels_with(&labels::scheduler_service(name));
+    let mut annotations = inherited.annotations;
+    annotations.insert(SPEC_HASH.to_owned(), service_hash(cluster));
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata(
+            &names::scheduler(name),
+            cluster.metadata.namespace.as_deref(),
+            &labels,
+            &annotations,
+            owner(cluster),
+        ),
+        "spec": scheduler.service,
+    })
+}
+
+/// Hash of what the Service is made from.
+pub(crate) fn service_hash(cluster: &DaskCluster) -> String {
+    let scheduler = &cluster.spec.scheduler;
+    spec_hash(&(&scheduler.metadata, &scheduler.service))
+}
