@@ -8,10 +8,13 @@ mod crds;
 mod demo;
 mod env;
 mod fix;
+mod images;
+mod kind;
 mod metadata;
 mod process;
 mod soak;
 mod stage;
+mod static_binaries;
 mod test;
 mod tidy;
 mod workspace;
@@ -52,6 +55,11 @@ enum Command {
     Env,
     /// Write the CRDs of `operator/api` to `crds/` and to their chart
     Crds(crds::Args),
+    /// Build the container images
+    Images(images::Args),
+    /// Make, remove, load or look at the Kubernetes cluster of the tests
+    #[command(subcommand)]
+    Kind(kind::Kind),
     #[command(hide = true)]
     Guard(process::GuardArgs),
 }
@@ -67,6 +75,8 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Env => env::print(),
         Command::Crds(args) => crds::run(&args),
+        Command::Images(args) => images::run(&args),
+        Command::Kind(command) => kind::run(command),
         Command::Guard(args) => process::guard(&args),
     };
     match outcome {
