@@ -1,1 +1,3 @@
 //! The dask-scheduler binary.
+
+pub mod graph;

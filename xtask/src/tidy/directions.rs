@@ -7,7 +7,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("oxidask-protocol", &[]),
     ("oxidask-control", &[]),
     ("oxidask-operator-api", &[]),
-    ("oxidask-python", &[]),
+    ("oxidask-python", &["oxidask-protocol"]),
     ("oxidask-worker-kernels", &[]),
     ("oxidask-scheduler-core", &["oxidask-protocol"]),
     ("oxidask-worker-core", &["oxidask-protocol"]),

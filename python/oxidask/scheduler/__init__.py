@@ -1,0 +1,1 @@
+"""What a scheduler needs Python for: graphs of Python clients, and functions that run beside the scheduler."""
