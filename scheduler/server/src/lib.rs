@@ -1,3 +1,4 @@
 //! The dask-scheduler binary.
 
+pub mod extensions;
 pub mod graph;
