@@ -24,6 +24,7 @@ pub mod address;
 pub mod comm;
 pub mod compression;
 mod error;
+pub mod exception;
 pub mod frame;
 pub mod handshake;
 mod key;
