@@ -33,7 +33,7 @@ pub mod msgpack;
 mod payload;
 mod value;
 
-pub use error::{DecodeError, DecodeErrorKind};
+pub use error::{DecodeError, DecodeErrorDetail, DecodeErrorKind, Place};
 pub use key::{Key, KeyError};
 pub use payload::{Frames, Payload, PayloadKind};
 pub use value::Value;
