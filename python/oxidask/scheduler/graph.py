@@ -12,8 +12,9 @@ Requests (``op``):
 Answers to ``materialise``, in this order:
 
 * ``structure``: ``id``, ``keys``, ``annotations`` (list of msgpack maps), ``asks_order`` (send ``order``
-  before anything else), and else the fields of the first ``nodes`` under that name. Parts: degrees, dependencies (``u32`` arrays), flags (a byte each),
-  annotation numbers (``u32`` array, empty if all tasks have set 0), then the blobs of ``nodes``.
+  before anything else), and else the fields of the first ``nodes`` under that name. Parts: degrees, dependencies
+  (``u32`` arrays), flags (a byte each), annotation numbers (``u32`` array, empty if all tasks have
+  set 0), then the blobs of ``nodes``.
 * ``nodes``: ``id``, ``pickles``, ``buffers`` ({position in ``pickles``: [blob numbers]}, or a list that holds for
   all), ``last``. Parts: blobs not yet sent, in the order of their numbers.
 * or, at any point, ``failed``: ``id``, ``traceback`` (whether there is one), ``exception_text``,
@@ -29,7 +30,6 @@ from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
-
 
 from oxidask.errors import describe
 from oxidask.scheduler.annotations import AnnotationTable
