@@ -66,8 +66,6 @@ def load(role: str):
 
 def check() -> dict[str, str]:
     """Versions of the packages that matter, or a `Refusal` that names what is missing or wrong."""
-    if sys.version_info < (3, 10):
-        raise Refusal("python", "python", f"Python {sys.version.split()[0]} is too old, 3.10 or newer is needed")
     versions = {"python": ".".join(map(str, sys.version_info))}
     for name in ("msgpack", "cloudpickle", "dask", "distributed"):
         try:

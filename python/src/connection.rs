@@ -8,6 +8,7 @@ use oxidask_protocol::frame::{FrameDecoder, Limits, encode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::mpsc;
 
 /// Most that a child may announce. It runs code of users, so it is a peer like any other.
 const LIMITS: Limits = Limits {
@@ -87,6 +88,24 @@ impl ConnectionReader {
 }
 
 impl ConnectionWriter {
+    /// Gives the writing to a task of its own, so that reading never waits for it: two sides that both only write
+    /// would wait for each other. Messages that wait, up to `together` of them, are sent with one call.
+    ///
+    /// The task ends with the last sender or when the child has closed its end, which the reader notices too.
+    pub fn into_outbox(mut self, together: usize) -> mpsc::UnboundedSender<Vec<Bytes>> {
+        let (outbox, mut messages) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            let mut batch = Vec::new();
+            while messages.recv_many(&mut batch, together).await > 0 {
+                if self.write(&batch).await.is_err() {
+                    break;
+                }
+                batch.clear();
+            }
+        });
+        outbox
+    }
+
     /// Sends messages, each a document and its parts, in as few system calls as the socket allows.
     ///
     /// # Errors
