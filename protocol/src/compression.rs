@@ -23,7 +23,7 @@ pub fn decompress(algorithm: &str, data: &[u8], limit: u64) -> Result<Bytes, Dec
         DecodeError::at_place(
             Place::Apart,
             DecodeErrorKind::Limit {
-                what: "decompressed frame",
+                what: "bytes of a decompressed frame",
                 declared,
                 limit,
             },

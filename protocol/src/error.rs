@@ -106,7 +106,7 @@ pub enum DecodeErrorKind {
     #[error("a key may not be called {0:?}, which marks values of the protocol")]
     ReservedKey(&'static str),
     /// A declared size exceeds a limit.
-    #[error("{what} of {declared} exceeds the limit of {limit}")]
+    #[error("{what}: {declared} exceed the limit of {limit}")]
     Limit {
         /// What is limited.
         what: &'static str,

@@ -1,5 +1,7 @@
 //! Keys, durations and compressed frames against what Dask's own functions answered (`dask/record.py`).
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::PathBuf;
 
 use oxidask_protocol::Key;

@@ -45,7 +45,7 @@ fn read_op<'a>(r: &mut Reader<'a>) -> Result<&'a str, DecodeError> {
     let op = r.str()?;
     if op.len() > MAX_OP {
         let kind = DecodeErrorKind::Limit {
-            what: "name of an op",
+            what: "bytes of the name of an op",
             declared: op.len() as u64,
             limit: MAX_OP as u64,
         };
