@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 
-use crate::error::Place;
 use crate::{DecodeError, DecodeErrorKind};
 
 /// Decompresses one sub-frame. `algorithm` is its entry in the header's `compression`.
@@ -11,19 +10,21 @@ use crate::{DecodeError, DecodeErrorKind};
 /// If the algorithm is unknown, the data are damaged, or they would become larger than `limit` bytes.
 pub fn decompress(algorithm: &str, data: &[u8], limit: u64) -> Result<Bytes, DecodeError> {
     let damaged = |reason: String| {
-        DecodeError::at_place(
-            Place::Apart,
+        DecodeError::new(
+            0,
+            0,
             DecodeErrorKind::Decompress {
-                algorithm: algorithm.chars().take(32).collect(),
+                algorithm: algorithm.to_owned(),
                 reason,
             },
         )
     };
     let too_large = |declared: u64| {
-        DecodeError::at_place(
-            Place::Apart,
+        DecodeError::new(
+            0,
+            0,
             DecodeErrorKind::Limit {
-                what: "bytes of a decompressed frame",
+                what: "decompressed frame",
                 declared,
                 limit,
             },

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::msgpack::{PICKLED, Reader, SERIALIZED, Writer};
+use crate::msgpack::{Reader, Writer};
 use crate::{DecodeError, DecodeErrorKind};
 
 /// How the receiver turns a payload into an object.
@@ -20,8 +20,8 @@ impl PayloadKind {
     /// The key of the marker map in the document.
     pub fn marker(self) -> &'static str {
         match self {
-            Self::Serialized => SERIALIZED,
-            Self::Pickled => PICKLED,
+            Self::Serialized => "__Serialized__",
+            Self::Pickled => "__Pickled__",
         }
     }
 }
@@ -85,9 +85,6 @@ impl Payload {
     }
 
     /// A `__Pickled__` payload: one pickle and its out-of-band buffers.
-    ///
-    /// # Panics
-    /// If the pickle has 4 GiB or more, which msgpack cannot hold. (Its buffers may.)
     pub fn pickled(pickle: &[u8], buffers: impl Into<Frames>) -> Self {
         let buffers = buffers.into();
         let count = buffers.as_slice().len();
@@ -130,31 +127,38 @@ impl Payload {
         (self.header.len() + self.frames.as_slice().iter().map(Bytes::len).sum::<usize>()) as u64
     }
 
-    /// The payload whose header is frame `index` of a message; the document refers to it at byte `at`.
+    /// The payload whose header is frame `index` of a message.
     pub(crate) fn from_frames(
         kind: PayloadKind,
-        index: usize,
+        index: u64,
         frames: &[Bytes],
-        at: usize,
     ) -> Result<Self, DecodeError> {
         let missing = |index: usize| {
-            let frames = frames.len();
-            DecodeError::new(0, at, DecodeErrorKind::NoSuchFrame { index, frames })
+            DecodeError::new(
+                0,
+                0,
+                DecodeErrorKind::NoSuchFrame {
+                    index,
+                    frames: frames.len(),
+                },
+            )
         };
-        let header = frames.get(index).ok_or_else(|| missing(index))?.clone();
-        let count = sub_frame_count(&header).map_err(|error| error.in_frame(index))?;
-        let end = index.saturating_add(1).saturating_add(count);
+        let index = usize::try_from(index).unwrap_or(usize::MAX);
+        let header = frames
+            .get(index)
+            .filter(|_| index > 0)
+            .ok_or_else(|| missing(index))?
+            .clone();
+        let count = sub_frame_count(&header).map_err(|error| DecodeError {
+            frame: index,
+            ..error
+        })?;
+        let end = index
+            .checked_add(1)
+            .and_then(|i| i.checked_add(count))
+            .ok_or_else(|| missing(usize::MAX))?;
         let parts = frames.get(index + 1..end).ok_or_else(|| missing(end - 1))?;
-        let frames = if parts.is_empty() {
-            Frames(None)
-        } else {
-            Frames(Some(parts.into()))
-        };
-        Ok(Self {
-            kind,
-            header,
-            frames,
-        })
+        Ok(Self::new(kind, header, parts.to_vec()))
     }
 }
 
@@ -166,10 +170,13 @@ const PICKLED_BYTES_CLASS: &[u8] =
 fn sub_frame_count(header: &Bytes) -> Result<usize, DecodeError> {
     let mut r = Reader::new(header, &[]);
     for _ in 0..r.map()? {
-        if r.field()? == b"num-sub-frames" {
-            return Ok(usize::try_from(r.uint()?).unwrap_or(usize::MAX));
+        if r.str_or_skip()? == Some("num-sub-frames") {
+            let count = r.uint()?;
+            return usize::try_from(count).map_err(|_| {
+                DecodeError::new(0, 0, DecodeErrorKind::OutOfRange("num-sub-frames"))
+            });
         }
         r.skip()?;
     }
-    r.fail(DecodeErrorKind::NoSubFrameCount)
+    Err(DecodeError::new(0, 0, DecodeErrorKind::NoSubFrameCount))
 }

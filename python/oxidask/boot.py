@@ -42,7 +42,7 @@ def main(fd: int, role: str, parent: int, memory_limit: int) -> None:
     try:
         if memory_limit:
             limit_memory(memory_limit)
-        versions = check()
+        versions = check(light=role == "executor")
         service = load(role)
     except Refusal as refusal:
         say_refusal(channel, refusal)
@@ -64,10 +64,18 @@ def load(role: str):
     return serve
 
 
-def check() -> dict[str, str]:
-    """Versions of the packages that matter, or a `Refusal` that names what is missing or wrong."""
+def check(light: bool = False) -> dict[str, str]:
+    """Versions of the packages that matter, or a `Refusal` that names what is missing or wrong.
+
+    `light` looks ``distributed`` up without importing it, which would take a second and 60 MB.
+    """
+    if sys.version_info < (3, 10):
+        raise Refusal("python", "python", f"Python {sys.version.split()[0]} is too old, 3.10 or newer is needed")
     versions = {"python": ".".join(map(str, sys.version_info))}
     for name in ("msgpack", "cloudpickle", "dask", "distributed"):
+        if light and name == "distributed":
+            versions[name] = installed(name)
+            continue
         try:
             module = __import__(name)
         except ImportError as error:
@@ -85,6 +93,16 @@ def check() -> dict[str, str]:
                 f" (set {ALLOW_ANY_VERSION}=1 to try it all the same)",
             )
     return versions
+
+
+def installed(name: str) -> str:
+    """Version of an installed package, not imported."""
+    from importlib import metadata
+
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError as error:
+        raise Refusal("module", name, f"{name} is not installed") from error
 
 
 def year_and_month(version: str) -> tuple[int, int]:

@@ -1,14 +1,15 @@
 //! Messages between us and a child, in the framing of Dask's comms (`oxidask/wire.py` is the other end).
 
 use std::io::{self, IoSlice};
+use std::os::fd::BorrowedFd;
 
 use bytes::{Buf, Bytes};
 use oxidask_protocol::DecodeError;
 use oxidask_protocol::frame::{FrameDecoder, Limits, encode};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::mpsc;
 
 /// Most that a child may announce. It runs code of users, so it is a peer like any other.
 const LIMITS: Limits = Limits {
@@ -56,7 +57,8 @@ pub struct ConnectionWriter {
 }
 
 impl Connection {
-    pub(crate) fn new(stream: UnixStream) -> Self {
+    /// A connection over a socket whose other end a child has.
+    pub fn new(stream: UnixStream) -> Self {
         let (input, output) = stream.into_split();
         Self {
             reader: ConnectionReader {
@@ -88,22 +90,22 @@ impl ConnectionReader {
 }
 
 impl ConnectionWriter {
-    /// Gives the writing to a task of its own, so that reading never waits for it: two sides that both only write
-    /// would wait for each other. Messages that wait, up to `together` of them, are sent with one call.
+    /// Passes a descriptor, which the child takes with `Channel.receive_fd`. Only when no message is under way.
     ///
-    /// The task ends with the last sender or when the child has closed its end, which the reader notices too.
-    pub fn into_outbox(mut self, together: usize) -> mpsc::UnboundedSender<Vec<Bytes>> {
-        let (outbox, mut messages) = mpsc::unbounded_channel();
-        tokio::spawn(async move {
-            let mut batch = Vec::new();
-            while messages.recv_many(&mut batch, together).await > 0 {
-                if self.write(&batch).await.is_err() {
-                    break;
-                }
-                batch.clear();
-            }
-        });
-        outbox
+    /// # Errors
+    /// If the child has closed its end.
+    pub async fn pass_fd(&mut self, fd: BorrowedFd<'_>) -> Result<(), ConnectionError> {
+        let stream: &UnixStream = self.output.as_ref();
+        let send = || {
+            let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            let fds = [fd];
+            control.push(SendAncillaryMessage::ScmRights(&fds));
+            let byte = [IoSlice::new(b"f")];
+            Ok(sendmsg(stream, &byte, &mut control, SendFlags::empty())?)
+        };
+        stream.async_io(Interest::WRITABLE, send).await?;
+        Ok(())
     }
 
     /// Sends messages, each a document and its parts, in as few system calls as the socket allows.

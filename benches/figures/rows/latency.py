@@ -58,7 +58,7 @@ class Clock:
 
 def measure(side: Side) -> dict[str, float]:
     with cluster(side) as started:
-        started.start_worker()
+        started.add_worker()
         with connected(started, 1) as client:
             clock = Clock(client)
             for number in range(10):

@@ -1,5 +1,3 @@
 //! The dask-scheduler binary.
 
-pub mod aside;
-pub mod extensions;
 pub mod graph;

@@ -1,5 +1,7 @@
 //! Any order of events keeps the invariants, ends, and leaves nothing behind.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};

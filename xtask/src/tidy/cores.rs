@@ -78,7 +78,6 @@ const PROTOCOL_VALUES: &[&str] = &[
     "KeyError",
     "Payload",
     "PayloadKind",
-    "Value",
     "Frames",
     "Address",
     "key",

@@ -1,0 +1,57 @@
+"""What the parent must know about this interpreter: versions and configuration, without importing ``distributed``."""
+
+from __future__ import annotations
+
+import locale
+import os
+import platform
+import struct
+import sys
+from importlib import metadata
+from typing import Any
+
+import dask.config
+
+_PACKAGES = ("dask", "distributed", "msgpack", "cloudpickle", "tornado", "toolz", "numpy", "pandas", "lz4")
+
+
+def versions() -> dict[str, Any]:
+    """As ``distributed.versions.get_versions``: the tables that clients compare."""
+    packages: dict[str, Any] = {"python": ".".join(map(str, sys.version_info))}
+    for name in _PACKAGES:
+        try:
+            packages[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            packages[name] = None
+    code = locale.getlocale()
+    uname = platform.uname()
+    host = {
+        "python": ".".join(map(str, sys.version_info)),
+        "python-bits": struct.calcsize("P") * 8,
+        "OS": uname.system,
+        "OS-release": uname.release,
+        "machine": uname.machine,
+        "processor": uname.processor or "",
+        "byteorder": sys.byteorder,
+        "LC_ALL": os.environ.get("LC_ALL", "None"),
+        "LANG": os.environ.get("LANG", "None"),
+        "locale": ".".join(part or "None" for part in code),
+    }
+    return {"host": host, "packages": packages}
+
+
+def configuration() -> dict[str, Any]:
+    """``distributed`` of Dask's configuration, from files and environment, as far as msgpack can say it."""
+    found = _plain(dask.config.get("distributed", {}))
+    found["temporary-directory"] = _plain(dask.config.get("temporary-directory", None))
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key).replace("_", "-"): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    return str(value)

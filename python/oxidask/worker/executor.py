@@ -1,0 +1,51 @@
+"""Where an executor starts: puts the parts together and waits for the parent to close its sockets."""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import os
+import signal
+import sys
+from typing import Any
+
+from oxidask.wire import Channel
+from oxidask.worker import environment
+from oxidask.worker.control import Control
+from oxidask.worker.store import Store
+from oxidask.worker.tasks import Pool, Runner
+
+
+def serve(channel: Channel) -> None:
+    """Runs tasks until the parent goes away. `channel` becomes the socket for tasks."""
+    faulthandler.enable()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    channel.send({"op": "ready", "versions": environment.versions(), "config": environment.configuration()})
+    second = channel.receive_fd()
+    message = channel.read()
+    if message is None:
+        return
+    settings, parts = message
+    store = Store()
+    control = Control(Channel(second), store)
+    runner = Runner(channel, store, settings["parent"])
+    pool = Pool(runner, settings["nthreads"], f"{settings['name']}-Dask-Default-Threads")
+    configure(settings)
+
+    from oxidask.worker.facade import attach
+
+    attach(settings, parts, runner, control, store)
+    pool.start()
+    try:
+        control.run()
+    finally:
+        sys.stderr.flush()
+        os._exit(0)
+
+
+def configure(settings: dict[str, Any]) -> None:
+    """Logging to standard error, which the parent passes on, and the folder where uploaded modules are found."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s - %(name)s - %(levelname)s - %(message)s")
+    folder = settings["local_directory"]
+    if folder and folder not in sys.path:
+        sys.path.insert(0, folder)

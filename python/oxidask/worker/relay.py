@@ -1,0 +1,262 @@
+"""Operations that peers ask of the worker and that Python answers: plugins, ``Client.run``, actors, handlers."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from oxidask.worker.control import Control
+from oxidask.worker.views import pack
+
+logger = logging.getLogger("distributed.worker")
+
+_SHUFFLE = b"distributed.shuffle._worker_plugin"
+"""In the pickle of Dask's own P2P plugin, which every scheduler sends and few programs use."""
+
+
+class Relay:
+    """Takes messages that the parent passes on unopened, and gives back answers ready to send."""
+
+    def __init__(self, worker: Any, control: Control) -> None:
+        self._worker = worker
+        self._control = control
+        self._serialisers: dict[int, Any] = {}
+
+    def start(self, settings: dict[str, Any], parts: list[Any]) -> None:
+        """Announces what is answered here and adds the plugins of the scheduler (name, pickle)."""
+        ops = self._control.ops
+        ops["rpc"] = self._rpc
+        ops["stream"] = self._stream
+        ops["plugins"] = self._plugins
+        ops["transitions"] = self._transitions
+        ops["heartbeat"] = self._heartbeat
+        ops["call-stack"] = self._call_stack
+        handlers = {
+            "run": self._run,
+            "run_coroutine": self._run,
+            "plugin-add": self._plugin_add,
+            "plugin-remove": self._worker.plugin_remove,
+            "actor_execute": self._actor_execute,
+            "actor_attribute": self._actor_attribute,
+            "upload_file": self._worker.upload_file,
+        }
+        self._worker.handlers.update(handlers)
+
+    # Requests
+
+    def _rpc(self, document: dict[str, Any], parts: list[Any]) -> None:
+        id = document["id"]
+        op = document["name"]
+
+        async def answer() -> None:
+            import distributed  # noqa: F401
+            from distributed import protocol
+            from distributed.core import error_message
+
+            try:
+                message = protocol.loads(parts)
+                serializers = message.get("serializers")
+                reply = await self._call(op, message)
+                frames = protocol.dumps(reply, serializers=serializers, on_error="message")
+            except Exception as error:
+                logger.exception("Exception while handling op %s", op)
+                frames = protocol.dumps(error_message(error, status="uncaught-error"))
+            self._control.send({"op": "reply", "id": id}, [_flat(frame) for frame in frames])
+
+        self._worker._loops.spawn(answer)
+
+    async def _call(self, op: str, message: dict[str, Any]) -> Any:
+        if op.startswith("shuffle_"):
+            await self._wake_shuffle()
+        handler = self._worker.handlers[op]
+        arguments = {key: value for key, value in message.items() if key not in ("op", "reply", "close", "serializers")}
+        result = handler(None, **arguments) if _wants_comm(handler) else handler(**arguments)
+        return await result if inspect.isawaitable(result) else result
+
+    def _stream(self, document: dict[str, Any], parts: list[Any]) -> None:
+        async def handle() -> None:
+            from distributed import protocol
+
+            message = protocol.loads(parts)
+            op = message.pop("op")
+            handler = self._worker.stream_handlers.get(op)
+            if handler is None:
+                logger.debug("no handler for stream op %s", op)
+                return
+            try:
+                result = handler(**message)
+                if inspect.isawaitable(result):
+                    await result
+            except Exception:
+                logger.exception("Exception in handler of stream op %s", op)
+
+        self._worker._loops.spawn(handle)
+
+    # Built-in operations
+
+    async def _run(self, **message: Any) -> Any:
+        from distributed.worker import run
+
+        return await run(self._worker, None, **message)
+
+    async def _plugin_add(self, plugin: Any, name: str | None = None) -> Any:
+        return await self._worker.plugin_add(plugin=plugin, name=name)
+
+    async def _actor_execute(self, actor: Any, function: str, args: Any = (), kwargs: Any = None) -> Any:
+        from distributed.protocol import to_serialize
+        from distributed.utils import iscoroutinefunction
+
+        kwargs = dict(kwargs or {})
+        separate_thread = kwargs.pop("separate_thread", True)
+        try:
+            method = getattr(self._instance(actor), function)
+            if separate_thread and not iscoroutinefunction(method):
+                result = await self._in_actor_thread(actor, function, method, args, kwargs)
+            else:
+                result = await self._on_loop(method, args, kwargs)
+            return {"status": "OK", "result": to_serialize(result)}
+        except Exception as error:
+            return {"status": "error", "exception": to_serialize(error)}
+
+    def _instance(self, key: Any) -> Any:
+        return self._worker.state.actors[key]
+
+    async def _on_loop(self, method: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        from distributed.worker import _worker_cvar
+
+        token = _worker_cvar.set(self._worker)
+        try:
+            result = method(*args, **kwargs)
+            return await result if inspect.isawaitable(result) else result
+        finally:
+            _worker_cvar.reset(token)
+
+    async def _in_actor_thread(self, key: Any, name: str, method: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        from dask.utils import key_split
+        from distributed.worker import _run_actor
+
+        worker = self._worker
+        pool = worker.executors.get("actor")
+        if pool is None:
+            from distributed.threadpoolexecutor import ThreadPoolExecutor
+
+            pool = worker.executors["actor"] = ThreadPoolExecutor(1, thread_name_prefix="Dask-Actor-Threads")
+        return await asyncio.get_running_loop().run_in_executor(
+            pool,
+            _run_actor,
+            method,
+            args,
+            kwargs,
+            worker.execution_state,
+            f"{key_split(key)}.{name}",
+            worker.active_threads,
+            worker.active_threads_lock,
+        )
+
+    def _actor_attribute(self, actor: Any, attribute: str) -> Any:
+        from distributed.protocol import to_serialize
+
+        try:
+            return {"status": "OK", "result": to_serialize(getattr(self._instance(actor), attribute))}
+        except Exception as error:
+            return {"status": "error", "exception": to_serialize(error)}
+
+    # Plugins
+
+    def _plugins(self, document: dict[str, Any], parts: list[Any]) -> None:
+        """Those that the scheduler sends at registration."""
+        for name, pickled in zip(document["names"], parts, strict=True):
+            pickled = bytes(pickled)
+            if name == "shuffle" and _SHUFFLE in pickled and len(pickled) < 200:
+                self._shuffle_later(pickled)
+                continue
+
+            async def add(name: str = name, pickled: bytes = pickled) -> None:
+                await self._worker.plugin_add(plugin=pickled, name=name)
+                self._control.send({"op": "plugin-added", "name": name})
+
+            self._worker._loops.spawn(add)
+
+    def _shuffle_later(self, pickled: bytes) -> None:
+        worker = self._worker
+        done = threading.Event()
+
+        async def set_up() -> None:
+            try:
+                if "shuffle" not in dict(worker.plugins.running()):
+                    await worker.plugin_add(plugin=pickled, name="shuffle")
+            finally:
+                done.set()
+
+        def first_use() -> None:
+            if worker._loops.here():
+                raise RuntimeError("the shuffle plugin is set up before it is used on the loop")
+            worker._loops.wait(set_up)
+
+        self._set_up_shuffle: Callable[[], Any] = set_up
+        worker.plugins.set_up_later("shuffle", first_use)
+        self._control.send({"op": "handlers", "names": [*worker.handlers, "shuffle_receive", "shuffle_inputs_done"]})
+        self._control.send({"op": "stream-handlers", "names": ["shuffle-fail"]})
+
+    async def _wake_shuffle(self) -> None:
+        if "shuffle" not in dict(self._worker.plugins.running()):
+            await self._set_up_shuffle()
+            self._worker.plugins._later.pop("shuffle", None)
+
+    def _transitions(self, document: dict[str, Any], parts: list[Any]) -> None:
+        async def notify() -> None:
+            for name, plugin in self._worker.plugins.running():
+                transition = getattr(plugin, "transition", None)
+                if transition is None:
+                    continue
+                for key, start, finish in document["transitions"]:
+                    try:
+                        transition(key, start, finish)
+                    except Exception:
+                        logger.info("Plugin '%s' failed with exception", name, exc_info=True)
+
+        self._worker._loops.spawn(notify)
+
+    # Measurements
+
+    def _heartbeat(self, document: dict[str, Any], parts: list[Any]) -> None:
+        digests = self._worker.take_digests()
+        extensions = {}
+        for name, extension in list(self._worker.extensions.items()):
+            if hasattr(extension, "heartbeat"):
+                try:
+                    extensions[name] = extension.heartbeat()
+                except Exception:
+                    logger.exception("heartbeat of extension %s failed", name)
+        self._control.send(
+            {"op": "heartbeat", "digests": pack(digests), "extensions": pack(extensions)}
+        )
+
+    def _call_stack(self, document: dict[str, Any], parts: list[Any]) -> None:
+        import sys
+
+        from distributed import profile
+
+        wanted = document.get("keys")
+        frames = sys._current_frames()
+        stacks = {}
+        for ident, key in list(self._worker.active_threads.items()):
+            if ident in frames and (wanted is None or key in wanted):
+                stacks[key] = profile.call_stack(frames[ident])
+        self._control.send({"op": "reply", "id": document["id"]}, [pack(stacks)])
+
+
+def _flat(frame: Any) -> memoryview:
+    view = memoryview(frame)
+    return view.cast("B") if view.nbytes else memoryview(b"")
+
+
+def _wants_comm(handler: Any) -> bool:
+    try:
+        return next(iter(inspect.signature(handler).parameters), None) == "comm"
+    except (TypeError, ValueError):
+        return False

@@ -1,0 +1,335 @@
+"""Running tasks: threads that take them off the socket themselves and report what came of them.
+
+The thread that is idle reads the socket, so that a task that arrives runs without waking another thread. The
+pool looks like distributed's ``ThreadPoolExecutor`` to ``secede`` and ``rejoin``.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import itertools
+import logging
+import os
+import pickle
+import sys
+import threading
+from collections import deque
+from time import perf_counter, thread_time, time
+from typing import Any
+
+import dask
+from dask._task_spec import GraphNode
+from dask.context import thread_state
+from dask.sizeof import sizeof
+from dask.utils import typename
+
+from oxidask.worker import failure, values
+from oxidask.worker.store import Absent, Raw, Store
+from oxidask.wire import Channel
+
+logger = logging.getLogger("distributed.worker")
+
+OK, ERRED, RESCHEDULE, ABSENT = 0, 1, 2, 3
+"""How a run ended, as the parent knows it."""
+
+_FLUSH_SECONDS = 0.001
+"""A report waits this long at most for another, and only while a short task follows."""
+
+
+class Task:
+    """One run: what the parent sent."""
+
+    __slots__ = ("actor", "annotations", "buffers", "dependencies", "id", "key", "pickle", "short", "span")
+
+    def __init__(self, fields: tuple[Any, ...], buffers: list[Any]) -> None:
+        (self.id, self.key, self.pickle, _, self.dependencies, self.annotations, self.span, self.actor, self.short) = fields
+        self.buffers = buffers
+
+
+class Pool:
+    """The threads of the worker. `submit`, `_threads`, `_rejoin_list`, `_rejoin_lock` and
+    `_adjust_thread_count` are what distributed's `secede` and `rejoin` use."""
+
+    _counter = itertools.count()
+
+    def __init__(self, runner: Runner, nthreads: int, name: str) -> None:
+        self._runner = runner
+        self._max_workers = nthreads
+        self._name = name
+        self._threads: set[threading.Thread] = set()
+        self._rejoin_list: list[tuple[threading.Thread, threading.Event]] = []
+        self._rejoin_lock = threading.Lock()
+
+    def start(self) -> None:
+        while len(self._threads) < self._max_workers:
+            self._adjust_thread_count()
+
+    def submit(self, function: Any, *args: Any, **kwargs: Any) -> None:
+        """Runs a function in place of a task; its result is dropped."""
+        self._runner.interject(lambda: function(*args, **kwargs))
+
+    def _adjust_thread_count(self) -> None:
+        if len(self._threads) < self._max_workers:
+            name = f"{self._name}-{os.getpid()}-{next(self._counter)}"
+            thread = threading.Thread(target=self._work, name=name, daemon=True)
+            self._threads.add(thread)
+            thread.start()
+
+    def _work(self) -> None:
+        runner = self._runner
+        proceed = runner.thread_locals(self)
+        while proceed():
+            if self._rejoin_list and self._give_way():
+                return
+            work = runner.next()
+            if work is None:
+                return
+            if type(work) is Task:
+                runner.run(work)
+            else:
+                try:
+                    work()
+                except Exception:
+                    logger.exception("Exception in worker thread")
+            del work
+
+    def _give_way(self) -> bool:
+        with self._rejoin_lock:
+            if not self._rejoin_list:
+                return False
+            thread, event = self._rejoin_list.pop()
+            self._threads.add(thread)
+            self._threads.discard(threading.current_thread())
+            event.set()
+            return True
+
+
+class Runner:
+    """Takes tasks off the socket, runs them and reports. One for all threads."""
+
+    def __init__(self, channel: Channel, store: Store, parent: int) -> None:
+        self._channel = channel
+        self._store = store
+        self._proc = f"/proc/{parent}/fd/"
+        self._queue: deque[Any] = deque()
+        self._leader = threading.Lock()
+        self._closed = False
+        self._reports: list[tuple[Any, ...]] = []
+        self._first_report = 0.0
+        self._report_lock = threading.Lock()
+        self._types: dict[type, tuple[str, bytes]] = {}
+        self._pool_state = threading.local()
+        self.context = contextvars.Context()
+        self.execution_state: dict[str, Any] = {}
+        self.active: dict[int, Any] = {}
+        """Key that each thread runs now, by thread id."""
+        self.facade: Any = None
+        self.loop_call: Any = None
+        """Runs a coroutine function on the worker's event loop: ``loop_call(function, callback)``."""
+        self.meter: Any = None
+
+    def thread_locals(self, pool: Pool) -> Any:
+        """Sets what distributed's `secede` looks for in this thread; gives a test whether the thread stays."""
+        state = self._pool_state
+        state.proceed = True
+        state.executor = pool
+        self._mirror(pool)
+        return lambda: state.proceed and getattr(self._stock_state(), "proceed", True)
+
+    def _stock_state(self) -> Any:
+        module = sys.modules.get("distributed.threadpoolexecutor")
+        return None if module is None else module.thread_state
+
+    def _mirror(self, pool: Pool) -> None:
+        stock = self._stock_state()
+        if stock is not None and not hasattr(stock, "executor"):
+            stock.proceed = True
+            stock.executor = pool
+
+    def adopt_thread(self) -> None:
+        """Called when ``distributed`` has been imported by the task of this thread."""
+        pool = getattr(self._pool_state, "executor", None)
+        if pool is not None:
+            self._mirror(pool)
+
+    # Taking tasks
+
+    def interject(self, function: Any) -> None:
+        """Lets an idle thread call `function` before the next task."""
+        self._queue.appendleft(function)
+        # Whoever reads the socket does not see the queue: the parent is asked to wake it.
+        self.wake()
+
+    def wake(self) -> None:
+        self._channel.send({"op": "wake"})
+
+    def next(self) -> Any:
+        """The next task or function; None when the parent has closed the socket."""
+        queue = self._queue
+        while True:
+            try:
+                work = queue.popleft()
+            except IndexError:
+                pass
+            else:
+                if self._reports and not (type(work) is Task and work.short):
+                    self.flush()
+                return work
+            if self._reports:
+                self.flush()
+            with self._leader:
+                if queue:
+                    continue
+                if self._closed:
+                    return None
+                message = self._channel.read()
+                if message is None:
+                    self._closed = True
+                    return None
+                self._take(*message)
+
+    def _take(self, document: dict[str, Any], parts: list[Any]) -> None:
+        at = 0
+        for fields in document.get("tasks", ()):
+            count = fields[3]
+            buffers = parts[at : at + count]
+            at += count
+            for dependency in fields[4]:
+                kind = dependency[2]
+                if kind == 1:
+                    frames = parts[at : at + dependency[4]]
+                    at += dependency[4]
+                    self._store.put_raw(dependency[1], dependency[0], Raw(dependency[3], frames))
+                elif kind == 2:
+                    path = dependency[4] if type(dependency[4]) is str else self._proc + str(dependency[4])
+                    self._store.put_raw(dependency[1], dependency[0], Raw(dependency[3], None, path, dependency[5]))
+            self._queue.append(Task(fields, buffers))
+
+    # Running them
+
+    def run(self, task: Task) -> None:
+        """Runs a task in this thread, or on the loop if it is a coroutine, and reports."""
+        thread = threading.get_ident()
+        start = time()
+        absent: list[int] = []
+        try:
+            data = self._dependencies(task, absent)
+            if absent:
+                self.report((task.id, ABSENT, absent))
+                return
+            node = pickle.loads(task.pickle, buffers=task.buffers)
+            task.pickle = task.buffers = None  # type: ignore[assignment]
+            if getattr(node, "is_coro", False):
+                self._run_on_loop(task, node, data)
+                return
+            self._check_executor(task)
+        except BaseException as error:
+            self._failed(task, error, start, time(), thread)
+            return
+        self.active[thread] = task.key
+        thread_state.start_time = start = time()
+        thread_state.execution_state = self.execution_state
+        thread_state.key = task.key
+        context = self.context.copy()
+        began, cpu = perf_counter(), thread_time()
+        try:
+            value = context.run(self._call, task, node, data)
+        except (SystemExit, KeyboardInterrupt) as error:
+            self._exit(task, error)
+            return
+        except BaseException as error:
+            self._failed(task, error, start, start + perf_counter() - began, thread)
+        else:
+            stop = start + perf_counter() - began
+            self._finished(task, value, start, stop, thread, thread_time() - cpu)
+        finally:
+            self.active.pop(thread, None)
+            del thread_state.start_time, thread_state.execution_state, thread_state.key
+
+    def _call(self, task: Task, node: GraphNode, data: dict[Any, Any]) -> Any:
+        if "span" in task.annotations:
+            with dask.annotate(span=task.annotations["span"]):
+                return node(data)
+        if self.meter is not None:
+            with self.meter(task):
+                return node(data)
+        return node(data)
+
+    def _dependencies(self, task: Task, absent: list[int]) -> dict[Any, Any]:
+        data = {}
+        for dependency in task.dependencies:
+            try:
+                data[dependency[0]] = self._store.load(dependency[1])
+            except Absent:
+                absent.append(dependency[1])
+        return data
+
+    def _check_executor(self, task: Task) -> None:
+        name = task.annotations.get("executor", "default")
+        if name not in ("default", "offload", "actor"):
+            raise ValueError(f"Invalid executor {name!r}; expected one of: ['actor', 'default', 'offload']")
+
+    def _run_on_loop(self, task: Task, node: GraphNode, data: dict[Any, Any]) -> None:
+        start = time()
+
+        async def run() -> None:
+            try:
+                value = await node(data)
+            except BaseException as error:
+                self._failed(task, error, start, time(), threading.get_ident())
+            else:
+                self._finished(task, value, start, time(), threading.get_ident(), 0.0)
+            self.flush()
+
+        self.loop_call(run)
+
+    def _exit(self, task: Task, error: BaseException) -> None:
+        """`sys.exit` in a task ends the executor, as it ends a stock worker; the parent blames this task."""
+        self.flush()
+        code = error.code if isinstance(error, SystemExit) else 1
+        logger.error("Task %r called %s", task.key, type(error).__name__)
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else 0 if code is None else 1)
+
+    def _finished(self, task: Task, value: Any, start: float, stop: float, thread: int, cpu: float) -> None:
+        try:
+            nbytes = sizeof(value)
+        except Exception as error:
+            self._failed(task, error, start, stop, thread)
+            return
+        kind = type(value)
+        names = self._types.get(kind)
+        if names is None:
+            names = (typename(kind), values.pickled_type(kind if value is not None else type(None)))
+            if len(self._types) < 1000:
+                self._types[kind] = names
+        # The parent knows the value by the number of the run.
+        small = None if task.actor else values.inline(value)
+        self._store.put(task.id, task.key, value, actor=task.actor)
+        self.report((task.id, OK, int(nbytes), names[0], names[1], start, stop, thread, cpu, small))
+        if small is None and not task.actor:
+            self._store.seal_later(task.id, value, nbytes)
+
+    def _failed(self, task: Task, error: BaseException, start: float, stop: float, thread: int) -> None:
+        if failure.is_reschedule(error):
+            self.report((task.id, RESCHEDULE))
+            return
+        exception, traceback, text, traceback_text = failure.describe(error)
+        self.report((task.id, ERRED, exception, traceback, text, traceback_text, start, stop, thread))
+
+    # Reporting
+
+    def report(self, fields: tuple[Any, ...]) -> None:
+        """Tells the parent, with the next report if a short task follows at once."""
+        with self._report_lock:
+            self._reports.append(fields)
+            if len(self._reports) == 1:
+                self._first_report = perf_counter()
+        if not self._queue or perf_counter() - self._first_report > _FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        with self._report_lock:
+            reports, self._reports = self._reports, []
+        if reports:
+            self._channel.send({"op": "done", "runs": reports})

@@ -1,0 +1,317 @@
+//! The owner of the state machine and of the store: takes one input after the other and does what they ask for.
+
+mod actions;
+mod executor;
+mod gets;
+mod queries;
+mod requests;
+mod scheduler;
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use hashbrown::{HashMap, HashSet};
+use indexmap::IndexMap;
+use oxidask_protocol::{Key, Value, message::worker::FromWorker, msgpack::Writer, wire::Encode};
+use oxidask_python::Interpreter;
+use oxidask_worker_core::{Core, Event, EventKind, RunSpec};
+use tokio::sync::{
+    mpsc::{UnboundedReceiver, UnboundedSender},
+    oneshot,
+};
+
+use crate::{
+    clock::{Clock, unix},
+    executor::{Handle, wire::Run},
+    input::{Input, Inputs},
+    metrics::Meter,
+    settings::Settings,
+    store::Store,
+    transfer::Peers,
+};
+use gets::Gets;
+
+/// Inputs dealt with before what they cause is sent.
+const BATCH: usize = 256;
+
+/// How often memory is looked at. Source: distributed `worker.memory.monitor-interval`.
+const MEMORY_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Distributed's worker states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Status {
+    Running,
+    Paused,
+    ClosingGracefully,
+    Closing,
+}
+
+impl Status {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::ClosingGracefully => "closing_gracefully",
+            Self::Closing => "closing",
+        }
+    }
+}
+
+/// A run handed to the executor.
+#[derive(Debug)]
+struct Running {
+    key: Key,
+    /// When it was handed over. Unix seconds.
+    since: f64,
+    /// It gave up its slot, so it has surely started.
+    seceded: bool,
+    actor: bool,
+}
+
+/// A task that the core wants run while there is no executor to run it.
+#[derive(Debug)]
+struct Start {
+    key: Key,
+    run_spec: Arc<RunSpec>,
+    dependencies: Vec<Key>,
+}
+
+/// Something for the scheduler's stream.
+enum Outgoing {
+    Message(FromWorker),
+    /// A message as Python packed it.
+    Packed(Bytes),
+}
+
+/// What a driver is made of.
+pub(crate) struct Parts {
+    pub(crate) core: Core,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) address: Arc<str>,
+    pub(crate) inputs: Inputs,
+    pub(crate) peers: Peers,
+    pub(crate) interpreter: Interpreter,
+    pub(crate) environment: Vec<(String, String)>,
+    pub(crate) scheduler: UnboundedSender<Vec<Bytes>>,
+    pub(crate) plugins: Vec<(String, Bytes)>,
+    pub(crate) services: Value,
+}
+
+/// The owner of all state of the worker.
+pub(crate) struct Driver {
+    core: Core,
+    clock: Clock,
+    store: Store,
+    settings: Arc<Settings>,
+    address: Arc<str>,
+    inputs: Inputs,
+    peers: Peers,
+    interpreter: Interpreter,
+    environment: Vec<(String, String)>,
+    scheduler: UnboundedSender<Vec<Bytes>>,
+    services: Value,
+    status: Status,
+    /// Set when the worker is to stop.
+    stop: Option<String>,
+    executor: Option<Handle>,
+    generation: u64,
+    /// Pickled plugins by name, for every executor.
+    plugins: IndexMap<String, Bytes>,
+    /// Plugins that this executor has not set up yet: no task runs before.
+    plugins_pending: HashSet<String>,
+    /// Tasks to be handed to the executor once it is ready.
+    waiting: VecDeque<Start>,
+    /// Tasks for the next message to the executor.
+    runs: Vec<Run>,
+    /// Values that the executor is to forget, with the next message.
+    drops: Vec<u64>,
+    /// By number of the run, in the order in which they were handed over.
+    running: IndexMap<u64, Running>,
+    outgoing: Vec<Outgoing>,
+    gets: Gets,
+    serving: Arc<AtomicUsize>,
+    relays: HashMap<u64, oneshot::Sender<Result<Vec<Bytes>, String>>>,
+    last_relay: u64,
+    handlers: HashSet<String>,
+    stream_handlers: HashSet<String>,
+    extensions: Value,
+    digests: Vec<(Value, Value)>,
+    has_extensions: bool,
+    meter: Meter,
+    spilled: (u64, u64),
+}
+
+impl Driver {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self {
+            core: parts.core,
+            clock: Clock::new(),
+            store: Store::default(),
+            settings: parts.settings,
+            address: parts.address,
+            inputs: parts.inputs,
+            peers: parts.peers,
+            interpreter: parts.interpreter,
+            environment: parts.environment,
+            scheduler: parts.scheduler,
+            services: parts.services,
+            status: Status::Running,
+            stop: None,
+            executor: None,
+            generation: 0,
+            plugins: parts.plugins.into_iter().collect(),
+            plugins_pending: HashSet::new(),
+            waiting: VecDeque::new(),
+            runs: Vec::new(),
+            drops: Vec::new(),
+            running: IndexMap::new(),
+            outgoing: Vec::new(),
+            gets: Gets::default(),
+            serving: Arc::default(),
+            relays: HashMap::new(),
+            last_relay: 0,
+            handlers: HashSet::new(),
+            stream_handlers: HashSet::new(),
+            extensions: Value::Map(Vec::new()),
+            digests: Vec::new(),
+            has_extensions: false,
+            meter: Meter::new(),
+            spilled: (0, 0),
+        }
+    }
+
+    /// Work until told to stop. Gives the reason.
+    pub(crate) async fn run(mut self, mut inputs: UnboundedReceiver<Input>) -> String {
+        let mut batch = Vec::with_capacity(BATCH);
+        let mut memory = tokio::time::interval(MEMORY_INTERVAL);
+        memory.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let deadline = self
+                .core
+                .next_deadline()
+                .map(|at| self.clock.instant(at).into());
+            tokio::select! {
+                biased;
+                count = inputs.recv_many(&mut batch, BATCH) => {
+                    if count == 0 {
+                        return "nobody is left to ask".to_owned();
+                    }
+                    for input in batch.drain(..) {
+                        self.take(input);
+                    }
+                }
+                () = sleep_until(deadline) => self.event(EventKind::Tick, "tick"),
+                _ = memory.tick() => self.look_at_memory(),
+            }
+            self.flush();
+            if let Some(reason) = self.stop.take() {
+                return reason;
+            }
+        }
+    }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Scheduler(batch) => batch
+                .into_iter()
+                .for_each(|message| self.scheduler_says(message)),
+            Input::SchedulerLost(why) => {
+                self.stop = Some(format!("connection to the scheduler lost: {why}"))
+            }
+            Input::Runs {
+                generation,
+                message,
+            } => self.reports(generation, message),
+            Input::Control {
+                generation,
+                message,
+            } => self.executor_says(generation, message),
+            Input::ExecutorEnded {
+                generation,
+                status,
+                output,
+            } => self.executor_ended(generation, &status, &output),
+            Input::ExecutorStarted(started) => self.executor_started(started),
+            Input::Transfer { worker, outcome } => self.transferred(&worker, outcome),
+            Input::Request(request) => self.request(request),
+            Input::Stop { graceful, reason } => self.close(graceful, reason),
+        }
+    }
+
+    /// Tell the core, and do what it asks for.
+    fn event(&mut self, kind: EventKind, stimulus_id: impl Into<Arc<str>>) {
+        self.core
+            .handle(self.clock.now(), Event::new(kind, stimulus_id));
+        while let Some(action) = self.core.poll_action() {
+            self.perform(action);
+        }
+    }
+
+    /// Send what has gathered: one message to the executor per socket, one batch to the scheduler.
+    fn flush(&mut self) {
+        self.flush_executor();
+        if self.outgoing.is_empty() {
+            return;
+        }
+        let mut w = Writer::new();
+        w.array(self.outgoing.len());
+        for message in self.outgoing.drain(..) {
+            match message {
+                Outgoing::Message(message) => message.encode(&mut w),
+                Outgoing::Packed(bytes) => w.raw(&bytes),
+            }
+        }
+        // Lost if the connection is: then SchedulerLost comes.
+        let _ = self.scheduler.send(w.into_frames());
+    }
+
+    fn tell_scheduler(&mut self, message: FromWorker) {
+        self.outgoing.push(Outgoing::Message(message));
+    }
+
+    fn set_status(&mut self, status: Status, stimulus_id: String) {
+        self.status = status;
+        self.tell_scheduler(FromWorker::StatusChange(
+            oxidask_protocol::message::worker::StatusChange {
+                status: status.name().to_owned(),
+                stimulus_id,
+            },
+        ));
+    }
+
+    fn look_at_memory(&mut self) {}
+
+    /// Stop at once, or first let the scheduler move what only this worker has.
+    fn close(&mut self, graceful: bool, reason: String) {
+        if graceful && self.status != Status::ClosingGracefully && self.status != Status::Closing {
+            self.status = Status::ClosingGracefully;
+            let (peers, inputs) = (self.peers.clone(), self.inputs.clone());
+            let (scheduler, address) = (self.settings.scheduler.clone(), self.address.to_string());
+            tokio::spawn(async move {
+                crate::run::retire(&peers, &scheduler, &address).await;
+                inputs.send(Input::Stop {
+                    graceful: false,
+                    reason,
+                });
+            });
+            return;
+        }
+        self.set_status(Status::Closing, format!("worker-close-{}", unix()));
+        self.tell_scheduler(FromWorker::CloseStream(
+            oxidask_protocol::message::client::Empty {},
+        ));
+        self.flush();
+        self.stop = Some(reason);
+    }
+}
+
+async fn sleep_until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

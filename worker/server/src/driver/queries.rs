@@ -1,0 +1,167 @@
+//! Questions that the driver answers from what it knows.
+
+use oxidask_protocol::{Key, Value, message::decode_one, msgpack::Writer};
+
+use super::Driver;
+use crate::{
+    clock::unix,
+    executor::wire::control,
+    input::Query,
+    metrics::{anonymous_memory, constant_metrics},
+};
+
+impl Driver {
+    pub(super) fn query(&mut self, query: Query) -> Value {
+        match query {
+            Query::Identity => self.identity(),
+            Query::Keys => Value::Array(self.store.iter().map(|(key, _)| key_value(key)).collect()),
+            Query::Metrics => self.metrics(),
+            Query::Executing => self.executing(),
+            Query::Extensions => self.take_extensions(),
+            Query::Story(keys) => self.story(&keys),
+            Query::State => self.state(),
+            Query::Health => Value::Str(self.status.name().to_owned()),
+        }
+    }
+
+    fn name(&self) -> Value {
+        Value::Str(
+            self.settings
+                .name
+                .clone()
+                .unwrap_or_else(|| self.address.to_string()),
+        )
+    }
+
+    fn identity(&self) -> Value {
+        Value::map([
+            ("type", Value::Str("Worker".into())),
+            ("id", Value::Str(self.settings.server_id.clone())),
+            ("scheduler", Value::Str(self.settings.scheduler.clone())),
+            ("name", self.name()),
+            ("address", Value::Str(self.address.to_string())),
+            ("nthreads", Value::Int(self.settings.nthreads as i128)),
+            (
+                "memory_limit",
+                self.settings
+                    .memory_limit
+                    .map_or(Value::Nil, |limit| Value::Int(limit.into())),
+            ),
+            ("services", self.services.clone()),
+        ])
+    }
+
+    /// Bytes of memory of this process and the executor, shared pages once.
+    pub(super) fn memory(&self) -> u64 {
+        let executor = self
+            .executor
+            .as_ref()
+            .map_or(0, |executor| anonymous_memory(executor.pid));
+        let files: u64 = self
+            .store
+            .iter()
+            .filter(|(_, e)| e.file.is_some())
+            .map(|(_, e)| e.nbytes)
+            .sum();
+        anonymous_memory(std::process::id()) + executor + files
+    }
+
+    fn metrics(&mut self) -> Value {
+        let stats = self.core.stats();
+        let counts = stats.tasks.iter().filter(|(_, count)| *count > 0);
+        let counts = counts.map(|(name, count)| (*name, Value::Int(*count as i128)));
+        let mut pids = vec![std::process::id()];
+        pids.extend(self.executor.as_ref().map(|executor| executor.pid));
+        let digests = std::mem::take(&mut self.digests);
+        let serving = self.serving.load(std::sync::atomic::Ordering::Relaxed);
+        let int = |n: u64| Value::Int(n.into());
+        let transfer = Value::map([
+            ("incoming_bytes", int(stats.incoming_bytes)),
+            ("incoming_count", int(stats.incoming_count as u64)),
+            ("incoming_count_total", int(stats.incoming_total)),
+            ("outgoing_bytes", int(0)),
+            ("outgoing_count", int(serving as u64)),
+            ("outgoing_count_total", int(0)),
+        ]);
+        let mut fields = vec![
+            ("task_counts", Value::map(counts)),
+            ("bandwidth", self.meter.bandwidth()),
+            ("digests_total_since_heartbeat", Value::Map(digests)),
+            ("managed_bytes", int(stats.nbytes)),
+            (
+                "spilled_bytes",
+                Value::map([
+                    ("memory", int(self.spilled.0)),
+                    ("disk", int(self.spilled.1)),
+                ]),
+            ),
+            ("transfer", transfer),
+            ("cpu", Value::Float(self.meter.cpu(&pids))),
+            ("memory", int(self.memory())),
+        ];
+        fields.extend(constant_metrics());
+        Value::map(fields)
+    }
+
+    fn executing(&self) -> Value {
+        let now = unix();
+        let running = self.running.values();
+        Value::Map(
+            running
+                .map(|run| (key_value(&run.key), Value::Float(now - run.since)))
+                .collect(),
+        )
+    }
+
+    /// What extensions said last; they are asked anew for the next time.
+    fn take_extensions(&mut self) -> Value {
+        if self.has_extensions
+            && let Some(executor) = &self.executor
+        {
+            executor.send_control(control("heartbeat", Vec::new(), Vec::new()));
+        }
+        std::mem::replace(&mut self.extensions, Value::Map(Vec::new()))
+    }
+
+    fn story(&self, keys: &[Key]) -> Value {
+        let entries = self
+            .core
+            .story(None)
+            .filter(|entry| keys.is_empty() || keys.contains(&entry.key));
+        let row = |entry: &oxidask_worker_core::StoryEntry| {
+            Value::Array(vec![
+                key_value(&entry.key),
+                Value::Str(entry.from.into()),
+                Value::Str(entry.to.into()),
+                Value::Str(entry.to.into()),
+                Value::Map(Vec::new()),
+                Value::Str(entry.stimulus_id.to_string()),
+                Value::Float(entry.time.0 as f64 / 1e9),
+            ])
+        };
+        Value::Array(entries.map(row).collect())
+    }
+
+    fn state(&self) -> Value {
+        let tasks = self.core.snapshot().map(|(key, state, nbytes)| {
+            let about = [
+                ("state", Value::Str(state.into())),
+                ("nbytes", Value::Int(nbytes.into())),
+            ];
+            (key_value(key), Value::map(about))
+        });
+        Value::map([
+            ("address", Value::Str(self.address.to_string())),
+            ("status", Value::Str(self.status.name().into())),
+            ("thread_id", Value::Int(0)),
+            ("tasks", Value::Map(tasks.collect())),
+        ])
+    }
+}
+
+/// A key as a value.
+pub(super) fn key_value(key: &Key) -> Value {
+    let mut w = Writer::new();
+    w.raw(key.wire());
+    decode_one(&w.into_frames()).unwrap_or_default()
+}

@@ -1,0 +1,186 @@
+//! What connections ask of the driver, and transfers that end.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use oxidask_protocol::{Key, Payload, Value};
+use oxidask_worker_core::EventKind;
+use tokio::sync::oneshot;
+
+use super::{Driver, Status};
+use crate::{
+    executor::wire::control,
+    input::{GetDataReply, Request},
+    store::Entry,
+    transfer::TransferOutcome,
+};
+
+impl Driver {
+    pub(super) fn request(&mut self, request: Request) {
+        match request {
+            Request::GetData { keys, reply } => self.get_data(keys, reply),
+            Request::UpdateData {
+                data,
+                stimulus_id,
+                reply,
+            } => {
+                let nbytes = self.update_data(data, &stimulus_id);
+                let _ = reply.send(nbytes);
+            }
+            Request::FreeKeys { keys, stimulus_id } => {
+                self.event(EventKind::FreeKeys(keys), stimulus_id)
+            }
+            Request::Relay { op, frames, reply } => self.relay(&op, frames, reply),
+            Request::Query { query, reply } => {
+                let answer = self.query(query);
+                let _ = reply.send(answer);
+            }
+        }
+    }
+
+    fn get_data(&mut self, keys: Vec<Key>, reply: oneshot::Sender<GetDataReply>) {
+        let limit = if self.status == Status::Paused {
+            1
+        } else {
+            self.settings.outgoing_connections
+        };
+        if self.serving.load(Ordering::Relaxed) >= limit {
+            let _ = reply.send(GetDataReply::Busy);
+            return;
+        }
+        self.serving.fetch_add(1, Ordering::Relaxed);
+        let (mut ready, mut wanted) = (Vec::new(), Vec::new());
+        for key in keys {
+            match self.store.get(&key) {
+                Some(Entry {
+                    payload: Some(payload),
+                    ..
+                }) => ready.push((key, payload.clone())),
+                Some(entry) => wanted.push((entry.id, key)),
+                // Left out: the requester asks the scheduler where it is.
+                None => {}
+            }
+        }
+        let fresh = self.gets.add(ready, wanted, reply, self.serving.clone());
+        self.seal(fresh);
+    }
+
+    /// Ask the executor for header and frames of values.
+    pub(super) fn seal(&mut self, ids: Vec<u64>) {
+        if ids.is_empty() {
+            return;
+        }
+        let Some(executor) = &self.executor else {
+            ids.into_iter().for_each(|id| self.gets.value_gone(id));
+            return;
+        };
+        let ids = ids.into_iter().map(|id| Value::Int(id.into())).collect();
+        executor.send_control(control(
+            "seal",
+            vec![("ids", Value::Array(ids))],
+            Vec::new(),
+        ));
+    }
+
+    /// Keep values that came from outside. Gives their sizes.
+    pub(super) fn update_data(
+        &mut self,
+        data: Vec<(Key, Payload)>,
+        stimulus_id: &str,
+    ) -> Vec<(Key, u64)> {
+        let sized = data.into_iter().map(|(key, payload)| {
+            let nbytes = payload
+                .frames
+                .as_slice()
+                .iter()
+                .map(|frame| frame.len() as u64)
+                .sum();
+            (key, payload, nbytes)
+        });
+        let sized: Vec<_> = sized.collect();
+        let nbytes: Vec<_> = sized
+            .iter()
+            .map(|(key, _, nbytes)| (key.clone(), *nbytes))
+            .collect();
+        for (key, payload, nbytes) in sized {
+            self.receive(key, payload, nbytes);
+        }
+        self.event(EventKind::Scattered(nbytes.clone()), stimulus_id);
+        nbytes
+    }
+
+    /// Put a received value into the store, unless it is there.
+    pub(super) fn receive(&mut self, key: Key, payload: Payload, nbytes: u64) {
+        if self.core.in_memory(&key) {
+            return;
+        }
+        let id = self.store.next_id();
+        if let Some(old) = self.store.insert(key, Entry::received(id, nbytes, payload))
+            && old.in_executor
+        {
+            self.drops.push(old.id);
+        }
+    }
+
+    fn relay(
+        &mut self,
+        op: &str,
+        frames: Vec<bytes::Bytes>,
+        reply: oneshot::Sender<Result<Vec<bytes::Bytes>, String>>,
+    ) {
+        let Some(executor) = self
+            .executor
+            .as_ref()
+            .filter(|_| self.handlers.contains(op))
+        else {
+            let text = if self.executor.is_none() {
+                "the executor is being restarted"
+            } else {
+                "this worker has no such operation"
+            };
+            let _ = reply.send(Err(text.to_owned()));
+            return;
+        };
+        self.last_relay += 1;
+        let id = self.last_relay;
+        let fields = vec![
+            ("id", Value::Int(id.into())),
+            ("name", Value::Str(op.to_owned())),
+        ];
+        executor.send_control(control("rpc", fields, frames));
+        self.relays.insert(id, reply);
+    }
+
+    pub(super) fn transferred(&mut self, worker: &Arc<str>, outcome: TransferOutcome) {
+        let worker = worker.clone();
+        match outcome {
+            TransferOutcome::Data { data, seconds } => {
+                let mut sizes = Vec::with_capacity(data.len());
+                let mut total = 0;
+                for (key, payload) in data {
+                    let nbytes = payload.nbytes();
+                    total += nbytes;
+                    sizes.push((key.clone(), nbytes));
+                    self.receive(key, payload, nbytes);
+                }
+                self.meter.transferred(&worker, total, seconds);
+                self.event(
+                    EventKind::Gathered {
+                        worker,
+                        data: sizes,
+                    },
+                    "gather-dep-success",
+                );
+            }
+            TransferOutcome::Busy => {
+                self.event(EventKind::GatherBusy { worker }, "gather-dep-busy")
+            }
+            TransferOutcome::Failed(text) => {
+                tracing::warn!(%worker, "transfer failed: {text}");
+                self.event(
+                    EventKind::GatherFailed { worker },
+                    "gather-dep-network-failure",
+                );
+            }
+        }
+    }
+}

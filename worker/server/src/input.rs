@@ -1,0 +1,123 @@
+//! All that reaches the driver.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use bytes::Bytes;
+use oxidask_protocol::{Key, Payload};
+use tokio::sync::{mpsc::UnboundedSender, oneshot};
+
+use crate::{
+    executor::{
+        Newborn,
+        wire::{ControlMessage, TaskMessage},
+    },
+    stream::StreamMessage,
+    transfer::TransferOutcome,
+};
+
+/// Something for the driver to deal with.
+pub(crate) enum Input {
+    /// A batch of the scheduler's stream.
+    Scheduler(Vec<StreamMessage>),
+    /// The scheduler's stream ended.
+    SchedulerLost(String),
+    /// The executor reports runs.
+    Runs {
+        generation: u64,
+        message: TaskMessage,
+    },
+    /// The executor says something else.
+    Control {
+        generation: u64,
+        message: ControlMessage,
+    },
+    /// The executor's process ended.
+    ExecutorEnded {
+        generation: u64,
+        status: String,
+        output: String,
+    },
+    /// A new executor is there to be put to work, or could not be had.
+    ExecutorStarted(anyhow::Result<Newborn>),
+    /// A transfer from a peer ended.
+    Transfer {
+        worker: Arc<str>,
+        outcome: TransferOutcome,
+    },
+    /// A peer or client asks.
+    Request(Request),
+    /// Stop: gracefully, or at once.
+    Stop { graceful: bool, reason: String },
+}
+
+/// What a connection asks of the driver, with where the answer goes.
+pub(crate) enum Request {
+    /// Values for a peer; none if too many are being served.
+    GetData {
+        keys: Vec<Key>,
+        reply: oneshot::Sender<GetDataReply>,
+    },
+    /// Take in these values.
+    UpdateData {
+        data: Vec<(Key, Payload)>,
+        stimulus_id: String,
+        reply: oneshot::Sender<Vec<(Key, u64)>>,
+    },
+    /// As the stream's `free-keys`.
+    FreeKeys { keys: Vec<Key>, stimulus_id: String },
+    /// An operation that Python answers: the message goes there as it came.
+    Relay {
+        op: String,
+        frames: Vec<Bytes>,
+        reply: oneshot::Sender<Result<Vec<Bytes>, String>>,
+    },
+    /// An operation that the driver answers from what it knows.
+    Query {
+        query: Query,
+        reply: oneshot::Sender<oxidask_protocol::Value>,
+    },
+}
+
+/// Questions about the driver's state.
+#[derive(Clone, Debug)]
+pub(crate) enum Query {
+    Identity,
+    Keys,
+    Metrics,
+    Executing,
+    Extensions,
+    Story(Vec<Key>),
+    State,
+    Health,
+}
+
+/// The answer to `get_data`.
+pub(crate) enum GetDataReply {
+    /// The values that are here. The guard counts the transfer until it is dropped.
+    Data(Vec<(Key, Payload)>, ServeGuard),
+    /// Too many transfers run.
+    Busy,
+}
+
+/// Counts a transfer to a peer as running until it is dropped.
+pub(crate) struct ServeGuard(pub(crate) Arc<AtomicUsize>);
+
+impl Drop for ServeGuard {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Where inputs are sent.
+#[derive(Clone)]
+pub(crate) struct Inputs(pub(crate) UnboundedSender<Input>);
+
+impl Inputs {
+    /// Sends an input. Lost if the driver has ended: then the process ends too.
+    pub(crate) fn send(&self, input: Input) {
+        let _ = self.0.send(input);
+    }
+}

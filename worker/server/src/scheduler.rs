@@ -1,0 +1,259 @@
+//! The connection to the scheduler: registration, stream, heartbeats.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use oxidask_protocol::{
+    Value,
+    comm::{Comm, CommReader, CommWriter},
+    message::{
+        decode_one,
+        worker::{HeartbeatWorker, RegisterWorker},
+    },
+    msgpack::Writer,
+    wire::{Encode, Pairs},
+};
+use tokio::sync::{
+    mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    oneshot,
+};
+
+use crate::{
+    clock::unix,
+    input::{Input, Inputs, Query, Request},
+    stream,
+    transfer::{Peers, chain},
+};
+
+/// How often the stream says that it lives. Source: distributed `Worker` "keep-alive".
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
+
+/// What the scheduler said to the registration.
+pub(crate) struct Registered {
+    pub(crate) comm: Comm,
+    pub(crate) heartbeat_interval: Duration,
+    /// Pickled plugins by name.
+    pub(crate) plugins: Vec<(String, Bytes)>,
+}
+
+/// Encodes a request: a map with `op` first.
+pub(crate) fn request(op: &str, fields: &impl Encode) -> Vec<Bytes> {
+    let mut w = Writer::new();
+    fields.encode(&mut w);
+    let mut frames = w.into_frames();
+    frames[0] = with_op(op, &frames[0]);
+    frames
+}
+
+/// Puts `op` into an encoded map.
+fn with_op(op: &str, map: &Bytes) -> Bytes {
+    let mut reader = oxidask_protocol::msgpack::Reader::new(map, &[]);
+    let count = reader.map().unwrap_or_default();
+    let rest = map.slice(reader.position()..);
+    let mut w = Writer::new();
+    w.map(count + 1);
+    w.str("op");
+    w.str(op);
+    w.raw(&rest);
+    w.into_document()
+}
+
+/// Register, waiting for a scheduler that is not there yet.
+///
+/// # Errors
+/// If the scheduler refuses, or does not answer before `deadline`.
+pub(crate) async fn register(
+    peers: &Peers,
+    scheduler: &str,
+    message: impl Fn() -> RegisterWorker,
+    deadline: Option<tokio::time::Instant>,
+) -> Result<Registered> {
+    let mut pause = Duration::from_millis(10);
+    let mut comm = loop {
+        match peers.open(scheduler).await {
+            Ok(comm) => break comm,
+            Err(error) => {
+                if deadline.is_some_and(|deadline| tokio::time::Instant::now() >= deadline) {
+                    bail!(
+                        "failed to reach scheduler {scheduler} in time: {}",
+                        chain(&error)
+                    );
+                }
+                tracing::debug!(error = %chain(&error), "waiting for the scheduler");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(1));
+            }
+        }
+    };
+    comm.writer
+        .write(&request("register-worker", &message()))
+        .await?;
+    let frames = comm
+        .reader
+        .read()
+        .await?
+        .context("the scheduler closed the connection at registration")?;
+    let reply: Value =
+        decode_one(&frames).context("the scheduler's answer to the registration is malformed")?;
+    let text = |name: &str| {
+        reply
+            .field(name)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    if text("status") != "OK" {
+        let why = [text("message"), text("exception_text"), text("exception")];
+        let why = why
+            .into_iter()
+            .find(|why| !why.is_empty())
+            .unwrap_or_else(|| format!("{reply:?}"));
+        bail!("scheduler {scheduler} refuses this worker: {why}");
+    }
+    for text in [text("warning"), text("error")] {
+        if !text.is_empty() {
+            tracing::warn!("{text}");
+        }
+    }
+    let interval = reply
+        .field("heartbeat-interval")
+        .and_then(Value::as_f64)
+        .unwrap_or(1.0);
+    let plugins = reply
+        .field("worker-plugins")
+        .and_then(Value::as_map)
+        .unwrap_or_default();
+    let plugins = plugins.iter().filter_map(|(name, plugin)| match plugin {
+        Value::Bin(bytes) => Some((name.as_str()?.to_owned(), bytes.clone())),
+        _ => None,
+    });
+    let plugins = plugins.collect();
+    Ok(Registered {
+        comm,
+        heartbeat_interval: seconds(interval),
+        plugins,
+    })
+}
+
+fn seconds(value: f64) -> Duration {
+    Duration::try_from_secs_f64(value)
+        .unwrap_or(Duration::from_secs(1))
+        .max(Duration::from_millis(10))
+}
+
+/// Serve the stream in both directions. What is sent to the returned channel goes to the scheduler.
+pub(crate) fn stream(comm: Comm, inputs: Inputs) -> UnboundedSender<Vec<Bytes>> {
+    let (sender, orders) = unbounded_channel();
+    tokio::spawn(read(comm.reader, inputs.clone()));
+    tokio::spawn(write(comm.writer, orders, inputs));
+    sender
+}
+
+async fn read(mut reader: CommReader, inputs: Inputs) {
+    let why = loop {
+        match reader.read().await {
+            Ok(Some(frames)) => match stream::decode(&frames) {
+                Ok(batch) => inputs.send(Input::Scheduler(batch)),
+                Err(error) => break format!("the scheduler sent a malformed message: {error}"),
+            },
+            Ok(None) => break "the scheduler closed the connection".to_owned(),
+            Err(error) => break chain(&error),
+        }
+    };
+    inputs.send(Input::SchedulerLost(why));
+}
+
+async fn write(mut writer: CommWriter, mut orders: UnboundedReceiver<Vec<Bytes>>, inputs: Inputs) {
+    let mut alive = tokio::time::interval(KEEP_ALIVE);
+    alive.tick().await;
+    let mut batch = Vec::new();
+    loop {
+        tokio::select! {
+            count = orders.recv_many(&mut batch, 64) => {
+                if count == 0 {
+                    let _ = writer.shutdown().await;
+                    return;
+                }
+                let buffers = batch.drain(..).flat_map(|frames| oxidask_protocol::frame::encode(&frames)).collect();
+                if let Err(error) = writer.write_buffers(buffers).await {
+                    inputs.send(Input::SchedulerLost(chain(&error)));
+                    return;
+                }
+            }
+            _ = alive.tick() => {
+                let keep_alive = Value::Array(vec![Value::map([("op", Value::Str("keep-alive".into()))])]);
+                let _ = writer.send(&keep_alive).await;
+            }
+        }
+    }
+}
+
+/// Send heartbeats until the scheduler does not know this worker any more.
+pub(crate) async fn heartbeats(
+    peers: Peers,
+    scheduler: String,
+    address: String,
+    mut interval: Duration,
+    inputs: Inputs,
+) {
+    let mut connection: Option<Comm> = None;
+    loop {
+        tokio::time::sleep(interval).await;
+        let (Some(metrics), Some(executing), Some(extensions)) = (
+            ask(&inputs, Query::Metrics).await,
+            ask(&inputs, Query::Executing).await,
+            ask(&inputs, Query::Extensions).await,
+        ) else {
+            return;
+        };
+        let executing = executing.as_map().unwrap_or_default().iter();
+        let executing = executing.filter_map(|(key, value)| Some((key.to_key()?, value.as_f64()?)));
+        let message = HeartbeatWorker {
+            address: address.clone(),
+            now: unix(),
+            metrics,
+            executing: Pairs(executing.collect()),
+            extensions,
+        };
+        let comm = match connection.take() {
+            Some(comm) => Ok(comm),
+            None => peers.open(&scheduler).await,
+        };
+        let Ok(mut comm) = comm else { continue };
+        match beat(&mut comm, &message).await {
+            Ok(reply) => {
+                connection = Some(comm);
+                if reply.field("status").and_then(Value::as_str) == Some("missing") {
+                    let reason = "the scheduler does not know this worker any more".to_owned();
+                    inputs.send(Input::Stop {
+                        graceful: false,
+                        reason,
+                    });
+                    return;
+                }
+                if let Some(next) = reply.field("heartbeat-interval").and_then(Value::as_f64) {
+                    interval = seconds(next);
+                }
+            }
+            Err(error) => tracing::debug!(error = %format!("{error:#}"), "heartbeat failed"),
+        }
+    }
+}
+
+async fn beat(comm: &mut Comm, message: &HeartbeatWorker) -> Result<Value> {
+    comm.writer
+        .write(&request("heartbeat_worker", message))
+        .await?;
+    let answer = tokio::time::timeout(Duration::from_secs(30), comm.reader.read()).await??;
+    Ok(decode_one(
+        &answer.context("the scheduler closed the connection")?,
+    )?)
+}
+
+/// Ask the driver; none if it has ended.
+pub(crate) async fn ask(inputs: &Inputs, query: Query) -> Option<Value> {
+    let (reply, answer) = oneshot::channel();
+    inputs.send(Input::Request(Request::Query { query, reply }));
+    answer.await.ok()
+}

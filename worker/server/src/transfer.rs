@@ -1,0 +1,224 @@
+//! Fetching values from peers: one request per transfer over a pooled connection.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use oxidask_protocol::{
+    Key, Payload, Value,
+    address::{Address, Scheme},
+    comm::{Comm, CommError, Tls, connect},
+    frame::Limits,
+    msgpack::{Reader, Writer},
+    wire::Decode,
+};
+use tokio::sync::Mutex;
+
+/// Connections kept open to one peer.
+const KEEP: usize = 2;
+
+/// How a transfer ended.
+#[derive(Debug)]
+pub(crate) enum TransferOutcome {
+    /// What came; keys that did not come are not there.
+    Data {
+        data: Vec<(Key, Payload)>,
+        seconds: f64,
+    },
+    /// The peer serves too many others.
+    Busy,
+    /// The peer cannot be reached, broke off, stalled or sent nonsense.
+    Failed(String),
+}
+
+/// Opens and keeps connections to peers.
+#[derive(Clone)]
+pub(crate) struct Peers {
+    pub(crate) tls: Option<Tls>,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) stall_timeout: Duration,
+    idle: Arc<Mutex<HashMap<String, Vec<Comm>>>>,
+}
+
+impl Peers {
+    pub(crate) fn new(
+        tls: Option<Tls>,
+        connect_timeout: Duration,
+        stall_timeout: Duration,
+    ) -> Self {
+        Self {
+            tls,
+            connect_timeout,
+            stall_timeout,
+            idle: Arc::default(),
+        }
+    }
+
+    /// A connection to `address`, kept or new, and whether it was kept.
+    pub(crate) async fn take(&self, address: &str) -> Result<(Comm, bool), CommError> {
+        if let Some(comm) = self.idle.lock().await.get_mut(address).and_then(Vec::pop) {
+            return Ok((comm, true));
+        }
+        Ok((self.open(address).await?, false))
+    }
+
+    /// A new connection to `address`.
+    pub(crate) async fn open(&self, address: &str) -> Result<Comm, CommError> {
+        let parsed = Address::parse(address, Scheme::Tcp, None)
+            .map_err(|error| CommError::Closed(error.to_string()))?;
+        connect(
+            &parsed,
+            self.tls.as_ref(),
+            Limits::default(),
+            self.connect_timeout,
+        )
+        .await
+    }
+
+    /// Keep a connection on which nothing is under way.
+    pub(crate) async fn give_back(&self, address: &str, comm: Comm) {
+        let mut idle = self.idle.lock().await;
+        let comms = idle.entry(address.to_owned()).or_default();
+        if comms.len() < KEEP {
+            comms.push(comm);
+        }
+    }
+
+    /// Forget connections to a worker that left.
+    pub(crate) async fn forget(&self, address: &str) {
+        self.idle.lock().await.remove(address);
+    }
+
+    /// Ask `worker` for values.
+    pub(crate) async fn get_data(&self, worker: &str, keys: &[Key], who: &str) -> TransferOutcome {
+        let start = std::time::Instant::now();
+        let mut result = self.get_data_once(worker, keys, who, true).await;
+        if matches!(result, Err((_, true))) {
+            // The peer may have closed a connection that lay idle.
+            result = self.get_data_once(worker, keys, who, false).await;
+        }
+        match result {
+            Ok(Some(data)) => TransferOutcome::Data {
+                data,
+                seconds: start.elapsed().as_secs_f64(),
+            },
+            Ok(None) => TransferOutcome::Busy,
+            Err((text, _)) => TransferOutcome::Failed(text),
+        }
+    }
+
+    async fn get_data_once(
+        &self,
+        worker: &str,
+        keys: &[Key],
+        who: &str,
+        pooled: bool,
+    ) -> Result<Option<Vec<(Key, Payload)>>, (String, bool)> {
+        let (mut comm, kept) = if pooled {
+            self.take(worker)
+                .await
+                .map_err(|error| (chain(&error), false))?
+        } else {
+            (
+                self.open(worker)
+                    .await
+                    .map_err(|error| (chain(&error), false))?,
+                false,
+            )
+        };
+        let fail = |error: CommError| (chain(&error), kept);
+        comm.writer.write(&request(keys, who)).await.map_err(fail)?;
+        let frames = match tokio::time::timeout(self.stall_timeout, comm.reader.read()).await {
+            Ok(Ok(Some(frames))) => frames,
+            Ok(Ok(None)) => return Err((format!("{worker} closed the connection"), kept)),
+            Ok(Err(error)) => return Err(fail(error)),
+            Err(_) => {
+                return Err((
+                    format!(
+                        "{worker} sent nothing for {} s",
+                        self.stall_timeout.as_secs()
+                    ),
+                    false,
+                ));
+            }
+        };
+        let Some(data) =
+            reply(&frames, keys).map_err(|text| (format!("{worker}: {text}"), false))?
+        else {
+            self.give_back(worker, comm).await;
+            return Ok(None);
+        };
+        let mut w = Writer::new();
+        w.str("OK");
+        comm.writer
+            .write(&w.into_frames())
+            .await
+            .map_err(|error| (chain(&error), false))?;
+        self.give_back(worker, comm).await;
+        Ok(Some(data))
+    }
+}
+
+fn request(keys: &[Key], who: &str) -> Vec<Bytes> {
+    let mut w = Writer::new();
+    w.map(4);
+    w.str("op");
+    w.str("get_data");
+    w.str("keys");
+    w.set(keys.len());
+    for key in keys {
+        w.raw(key.wire());
+    }
+    w.str("who");
+    w.str(who);
+    w.str("reply");
+    w.bool(true);
+    w.into_frames()
+}
+
+/// The values of a reply, only those asked for; none if the peer is busy.
+fn reply(frames: &[Bytes], keys: &[Key]) -> Result<Option<Vec<(Key, Payload)>>, String> {
+    let mut r = Reader::of_message(frames).map_err(|error| error.to_string())?;
+    let mut status = String::new();
+    let mut data = None;
+    let mut read = || {
+        for _ in 0..r.map()? {
+            match r.str()? {
+                "status" => status = r.str()?.to_owned(),
+                "data" => {
+                    let count = r.map()?;
+                    let mut values = Vec::with_capacity(count.min(keys.len()));
+                    for _ in 0..count {
+                        let key = Key::read(&mut r)?;
+                        let value = Value::decode(&mut r)?;
+                        if let Value::Payload(payload) = value
+                            && keys.contains(&key)
+                        {
+                            values.push((key, payload));
+                        }
+                    }
+                    data = Some(values);
+                }
+                _ => r.skip()?,
+            }
+        }
+        Ok::<_, oxidask_protocol::DecodeError>(())
+    };
+    read().map_err(|error| error.to_string())?;
+    match (status.as_str(), data) {
+        ("OK", Some(data)) => Ok(Some(data)),
+        ("busy", _) => Ok(None),
+        (status, _) => Err(format!("get_data ended with status {status:?}")),
+    }
+}
+
+/// An error and its causes.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
