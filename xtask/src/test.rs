@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use crate::binaries::Binaries;
 use crate::env::Python;
 use crate::stage::{Report, Tally};
 use crate::{check, soak, workspace};
@@ -39,6 +40,11 @@ const STAGES: &[Stage] = &[
         name: "tutorial",
         needs_kubernetes: false,
         run: tutorial,
+    },
+    Stage {
+        name: "operations",
+        needs_kubernetes: false,
+        run: operations,
     },
     Stage {
         name: "conformance",
@@ -99,6 +105,25 @@ fn python_package(tally: &mut Tally, python: &Python) -> Result<()> {
 /// The programs of Dask's tutorial, small, on a cluster of ours.
 fn tutorial(tally: &mut Tally, _python: &Python) -> Result<()> {
     tally.run(&mut workspace::cargo(&["xtask", "demo", "--size", "small"]))
+}
+
+/// What a stock client may ask of a scheduler, on a cluster of ours.
+fn operations(tally: &mut Tally, python: &Python) -> Result<()> {
+    let binaries = Binaries::build()?;
+    let mut command = python.command(&[
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--timeout",
+        "180",
+        "e2e/python/tests",
+    ]);
+    if let Some(scheduler) = &binaries.scheduler {
+        command.env("OXIDASK_SCHEDULER", scheduler);
+    }
+    tally.run(&mut command)
 }
 
 /// Dask's own tests, as far as they come with its wheel.
