@@ -8,6 +8,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("oxidask-control", &[]),
     ("oxidask-operator-api", &[]),
     ("oxidask-python", &["oxidask-protocol"]),
+    ("oxidask-settings", &["oxidask-protocol"]),
     ("oxidask-worker-kernels", &[]),
     ("oxidask-scheduler-core", &["oxidask-protocol"]),
     ("oxidask-worker-core", &["oxidask-protocol"]),
@@ -19,6 +20,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "oxidask-protocol",
             "oxidask-control",
             "oxidask-python",
+            "oxidask-settings",
         ],
     ),
     (
@@ -28,6 +30,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "oxidask-worker-kernels",
             "oxidask-protocol",
             "oxidask-python",
+            "oxidask-settings",
         ],
     ),
     (
