@@ -13,6 +13,9 @@ import pkgutil
 import signal
 import sys
 import warnings
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parent.parent / "e2e" / "python"))
 
 from figures import paired, report, rows
 from figures.side import Side

@@ -12,7 +12,6 @@ LABEL org.opencontainers.image.title="oxidask notebook" \
       org.opencontainers.image.description="JupyterLab with the Dask client and the tutorial" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}"
-ENV HOME=/home/dask
 WORKDIR /home/dask/tutorial
 USER 1000:1000
 EXPOSE 8888

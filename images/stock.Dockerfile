@@ -6,6 +6,8 @@ RUN python3 -m venv /opt/dask \
     && /opt/dask/bin/pip install --no-cache-dir --disable-pip-version-check \
        --requirement /tmp/requirements.txt --constraint /tmp/constraints.txt \
     && rm /tmp/requirements.txt /tmp/constraints.txt
+# Some programs insist on a name for their user and on a home.
+RUN useradd --uid 1000 --create-home dask
 COPY --chmod=755 entrypoint.sh /usr/local/bin/oxidask-entrypoint
 # The commands that distributed itself no longer installs, but that manifests still name.
 COPY --chmod=755 stock/dask-scheduler stock/dask-worker /usr/local/bin/

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import psutil
@@ -47,14 +46,6 @@ class Usage:
             with contextlib.suppress(psutil.Error):
                 total += one.memory_full_info().pss
         return total
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 300, step: float = 0.02) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {seconds} s")
-        time.sleep(step)
 
 
 def settled(usage: Usage, quiet: float = 0.5, allowance: float = 0.02) -> None:

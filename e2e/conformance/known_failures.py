@@ -20,11 +20,6 @@ def read(path: Path) -> dict[str, str]:
 
 def compare(known: dict[str, str], passed: set[str], failed: set[str]) -> list[str]:
     """What stands in the way of success, as sentences."""
-    complaints = [
-        f"{test} fails and is not a known failure" for test in sorted(failed - set(known))
-    ]
-    complaints += [
-        f"{test} passes now: take it out of known-failures.txt"
-        for test in sorted(passed & set(known))
-    ]
+    complaints = [f"{test} fails and is not a known failure" for test in sorted(failed - set(known))]
+    complaints += [f"{test} passes now: take it out of known-failures.txt" for test in sorted(passed & set(known))]
     return complaints

@@ -16,9 +16,12 @@ import time
 from pathlib import Path
 
 import known_failures
-import stock
 import tree
-from session import HERE, Session
+from session import HERE, PYTHON, Session
+
+sys.path.append(str(PYTHON))
+
+from clusters import stock
 
 
 def main() -> int:
@@ -48,10 +51,10 @@ def main() -> int:
     failed = set(ids) - passed
     for test in sorted(failed):
         record = records.get(test, missing)
-        print(
-            f"{record['outcome']}: {test}\n    " + "\n    ".join(record["why"][-600:].splitlines())
-        )
+        print(f"{record['outcome']}: {test}\n    " + "\n    ".join(record["why"][-600:].splitlines()))
     complaints = known_failures.compare(known_failures.read(args.known), passed, failed)
+    if not passed:
+        complaints.append("no test passed")
     for complaint in complaints:
         print(complaint)
     print(f"\n{len(ids)} ids in {time.monotonic() - start:.0f} s")

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
+#: Where the package `clusters` lies.
+PYTHON = HERE.parent / "python"
 
 #: dask's tests share one cluster and one default client, distributed's make their own.
 GROUPS = ["distributed/", "dask/"]
@@ -65,7 +67,7 @@ class Session:
         wanted.write_text("\n".join(ids))
         env = dict(
             os.environ,
-            PYTHONPATH=str(HERE),
+            PYTHONPATH=f"{HERE}{os.pathsep}{PYTHON}",
             PYTHONDONTWRITEBYTECODE="1",
             OMP_NUM_THREADS="1",
             CONF_SCHEDULER=self.scheduler,

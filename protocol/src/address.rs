@@ -33,11 +33,13 @@ pub struct AddressError {
 impl Address {
     /// Reads an address. Without a scheme it is `default`; without a port it is `port`.
     ///
+    /// The host may be empty, as in `tcp://:8786`, which asks a listener for every interface.
+    ///
     /// # Errors
-    /// If the scheme is unknown, the host is empty, or the port is missing or no number.
+    /// If the scheme is unknown, an IPv6 host lacks its brackets, or the port is missing or no number.
     pub fn parse(text: &str, default: Scheme, port: Option<u16>) -> Result<Self, AddressError> {
         let fail = |reason| AddressError {
-            text: text.to_owned(),
+            text: text.chars().take(256).collect(),
             reason,
         };
         let (scheme, rest) = match text.split_once("://") {
@@ -50,17 +52,25 @@ impl Address {
         let (host, port_text) = match rest.strip_prefix('[') {
             Some(v6) => {
                 let (host, after) = v6.split_once(']').ok_or_else(|| fail("unclosed bracket"))?;
-                (host, after.strip_prefix(':'))
+                match after.strip_prefix(':') {
+                    None if !after.is_empty() => return Err(fail("text after the bracket")),
+                    port => (host, port),
+                }
             }
             None => match rest.rsplit_once(':') {
+                Some((host, _)) if host.contains(':') => {
+                    return Err(fail("an IPv6 address must stand in brackets"));
+                }
                 Some((host, port)) => (host, Some(port)),
                 None => (rest, None),
             },
         };
         let port = match port_text {
-            Some(digits) => digits
-                .parse()
-                .map_err(|_| fail("the port is not a number from 0 to 65535"))?,
+            // `u16::from_str` would take "+1" too.
+            Some(digits) => Some(digits)
+                .filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()))
+                .and_then(|digits| digits.parse().ok())
+                .ok_or_else(|| fail("the port is not a number from 0 to 65535"))?,
             None => port.ok_or_else(|| fail("no port"))?,
         };
         Ok(Self {
@@ -97,6 +107,7 @@ mod tests {
             ("tls://[::1]:1", "tls://[::1]:1"),
             ("scheduler", "tcp://scheduler:8786"),
             ("tcp://scheduler:0/", "tcp://scheduler:0"),
+            ("tcp://:8786", "tcp://:8786"),
         ] {
             assert_eq!(
                 Address::parse(text, Scheme::Tcp, Some(8786))
@@ -105,7 +116,18 @@ mod tests {
                 shown
             );
         }
-        for text in ["ucx://a:1", "a:b", "a:70000", "[::1"] {
+        for text in [
+            "ucx://a:1",
+            "a:b",
+            "a:",
+            "a:+1",
+            "a:70000",
+            "[::1",
+            "[::1]junk",
+            "::1",
+            "fe80::1:8786",
+            "scheduler",
+        ] {
             assert!(Address::parse(text, Scheme::Tcp, None).is_err(), "{text}");
         }
     }

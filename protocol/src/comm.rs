@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use rustix::net::sockopt;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -24,6 +25,12 @@ use crate::{DecodeError, msgpack::Writer};
 
 /// Buffers given to one `writev`.
 const MAX_SLICES: usize = 64;
+
+/// How long a peer's host may leave bytes or probes unanswered (`distributed.comm.timeouts.tcp`).
+const PEER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Probes of a silent connection before it is given up.
+const PROBES: u32 = 10;
 
 /// Why a connection cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -204,6 +211,17 @@ fn io(peer: &str) -> impl FnOnce(std::io::Error) -> CommError {
     move |source| CommError::Io { peer, source }
 }
 
+/// Lets the system close the connection when the peer's host has not answered for [`PEER_TIMEOUT`], as stock Dask
+/// does: nothing in the protocol would tell a silent peer from one whose host is gone.
+fn notice_dead_peers(tcp: &TcpStream) -> rustix::io::Result<()> {
+    let interval = PEER_TIMEOUT * 3 / 4 / PROBES;
+    sockopt::set_socket_keepalive(tcp, true)?;
+    sockopt::set_tcp_keepidle(tcp, PEER_TIMEOUT - interval * PROBES)?;
+    sockopt::set_tcp_keepintvl(tcp, interval)?;
+    sockopt::set_tcp_keepcnt(tcp, PROBES)?;
+    sockopt::set_tcp_user_timeout(tcp, PEER_TIMEOUT.as_millis() as u32)
+}
+
 enum Socket {
     Tcp(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
@@ -216,6 +234,8 @@ impl Comm {
             Socket::Tls(stream) => stream.get_ref().0,
         };
         tcp.set_nodelay(true).map_err(io(&peer))?;
+        // A system that does not know one of the options can still carry messages.
+        let _ = notice_dead_peers(tcp);
         let local = tcp.local_addr().map_err(io(&peer))?;
         let remote = tcp.peer_addr().map_err(io(&peer))?;
         let (input, output) = match socket {
@@ -327,6 +347,9 @@ impl CommReader {
 
 impl CommWriter {
     /// Writes one message.
+    ///
+    /// Not cancel-safe, as all writing: a write that is dropped may leave half a message, so the connection must be
+    /// dropped too.
     ///
     /// # Errors
     /// If the connection fails.

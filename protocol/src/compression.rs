@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::error::Place;
 use crate::{DecodeError, DecodeErrorKind};
 
 /// Decompresses one sub-frame. `algorithm` is its entry in the header's `compression`.
@@ -10,21 +11,19 @@ use crate::{DecodeError, DecodeErrorKind};
 /// If the algorithm is unknown, the data are damaged, or they would become larger than `limit` bytes.
 pub fn decompress(algorithm: &str, data: &[u8], limit: u64) -> Result<Bytes, DecodeError> {
     let damaged = |reason: String| {
-        DecodeError::new(
-            0,
-            0,
+        DecodeError::at_place(
+            Place::Apart,
             DecodeErrorKind::Decompress {
-                algorithm: algorithm.to_owned(),
+                algorithm: algorithm.chars().take(32).collect(),
                 reason,
             },
         )
     };
     let too_large = |declared: u64| {
-        DecodeError::new(
-            0,
-            0,
+        DecodeError::at_place(
+            Place::Apart,
             DecodeErrorKind::Limit {
-                what: "decompressed frame",
+                what: "bytes of a decompressed frame",
                 declared,
                 limit,
             },

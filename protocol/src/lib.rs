@@ -24,6 +24,7 @@ pub mod address;
 pub mod comm;
 pub mod compression;
 mod error;
+pub mod exception;
 pub mod frame;
 pub mod handshake;
 mod key;
@@ -32,7 +33,7 @@ pub mod msgpack;
 mod payload;
 mod value;
 
-pub use error::{DecodeError, DecodeErrorKind};
+pub use error::{DecodeError, DecodeErrorDetail, DecodeErrorKind, Place};
 pub use key::{Key, KeyError};
 pub use payload::{Frames, Payload, PayloadKind};
 pub use value::Value;

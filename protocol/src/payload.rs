@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::msgpack::{Reader, Writer};
+use crate::msgpack::{PICKLED, Reader, SERIALIZED, Writer};
 use crate::{DecodeError, DecodeErrorKind};
 
 /// How the receiver turns a payload into an object.
@@ -20,8 +20,8 @@ impl PayloadKind {
     /// The key of the marker map in the document.
     pub fn marker(self) -> &'static str {
         match self {
-            Self::Serialized => "__Serialized__",
-            Self::Pickled => "__Pickled__",
+            Self::Serialized => SERIALIZED,
+            Self::Pickled => PICKLED,
         }
     }
 }
@@ -85,6 +85,9 @@ impl Payload {
     }
 
     /// A `__Pickled__` payload: one pickle and its out-of-band buffers.
+    ///
+    /// # Panics
+    /// If the pickle has 4 GiB or more, which msgpack cannot hold. (Its buffers may.)
     pub fn pickled(pickle: &[u8], buffers: impl Into<Frames>) -> Self {
         let buffers = buffers.into();
         let count = buffers.as_slice().len();
@@ -127,38 +130,31 @@ impl Payload {
         (self.header.len() + self.frames.as_slice().iter().map(Bytes::len).sum::<usize>()) as u64
     }
 
-    /// The payload whose header is frame `index` of a message.
+    /// The payload whose header is frame `index` of a message; the document refers to it at byte `at`.
     pub(crate) fn from_frames(
         kind: PayloadKind,
-        index: u64,
+        index: usize,
         frames: &[Bytes],
+        at: usize,
     ) -> Result<Self, DecodeError> {
         let missing = |index: usize| {
-            DecodeError::new(
-                0,
-                0,
-                DecodeErrorKind::NoSuchFrame {
-                    index,
-                    frames: frames.len(),
-                },
-            )
+            let frames = frames.len();
+            DecodeError::new(0, at, DecodeErrorKind::NoSuchFrame { index, frames })
         };
-        let index = usize::try_from(index).unwrap_or(usize::MAX);
-        let header = frames
-            .get(index)
-            .filter(|_| index > 0)
-            .ok_or_else(|| missing(index))?
-            .clone();
-        let count = sub_frame_count(&header).map_err(|error| DecodeError {
-            frame: index,
-            ..error
-        })?;
-        let end = index
-            .checked_add(1)
-            .and_then(|i| i.checked_add(count))
-            .ok_or_else(|| missing(usize::MAX))?;
+        let header = frames.get(index).ok_or_else(|| missing(index))?.clone();
+        let count = sub_frame_count(&header).map_err(|error| error.in_frame(index))?;
+        let end = index.saturating_add(1).saturating_add(count);
         let parts = frames.get(index + 1..end).ok_or_else(|| missing(end - 1))?;
-        Ok(Self::new(kind, header, parts.to_vec()))
+        let frames = if parts.is_empty() {
+            Frames(None)
+        } else {
+            Frames(Some(parts.into()))
+        };
+        Ok(Self {
+            kind,
+            header,
+            frames,
+        })
     }
 }
 
@@ -170,13 +166,10 @@ const PICKLED_BYTES_CLASS: &[u8] =
 fn sub_frame_count(header: &Bytes) -> Result<usize, DecodeError> {
     let mut r = Reader::new(header, &[]);
     for _ in 0..r.map()? {
-        if r.str_or_skip()? == Some("num-sub-frames") {
-            let count = r.uint()?;
-            return usize::try_from(count).map_err(|_| {
-                DecodeError::new(0, 0, DecodeErrorKind::OutOfRange("num-sub-frames"))
-            });
+        if r.field()? == b"num-sub-frames" {
+            return Ok(usize::try_from(r.uint()?).unwrap_or(usize::MAX));
         }
         r.skip()?;
     }
-    Err(DecodeError::new(0, 0, DecodeErrorKind::NoSubFrameCount))
+    r.fail(DecodeErrorKind::NoSubFrameCount)
 }

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 
-use crate::msgpack::{Reader, Writer};
+use crate::msgpack::{PICKLED, Reader, SERIALIZED, Writer};
 use crate::wire::{Decode, Encode};
-use crate::{DecodeError, Key, Payload};
+use crate::{DecodeError, DecodeErrorKind, Key, Payload};
 
 /// A value of a message: what Python code passes in metadata, events, arguments and replies.
 #[derive(Clone, Debug, PartialEq, Default)]
@@ -14,7 +14,7 @@ pub enum Value {
     Nil,
     /// A bool.
     Bool(bool),
-    /// An int from −2^63 to 2^64 − 1.
+    /// An int from −2^63 to 2^64 − 1; one beyond is written as the nearest of these.
     Int(i128),
     /// A float.
     Float(f64),
@@ -76,11 +76,15 @@ impl Value {
         }
     }
 
-    /// An int ≥ 0.
+    /// An int ≥ 0, or a whole float in the same range.
     pub fn as_u64(&self) -> Option<u64> {
         match self {
             Self::Int(value) => u64::try_from(*value).ok(),
-            Self::Float(value) if *value >= 0.0 && value.fract() == 0.0 => Some(*value as u64),
+            Self::Float(value)
+                if *value >= 0.0 && *value < 2_f64.powi(64) && value.fract() == 0.0 =>
+            {
+                Some(*value as u64)
+            }
             _ => None,
         }
     }
@@ -138,29 +142,21 @@ impl Decode for Value {
             0xc4..=0xc6 => Self::Bin(r.shared_bin()?),
             0x90..=0x9f | 0xdc | 0xdd => {
                 let length = r.array()?;
-                Self::Array(r.nested(|r| {
-                    (0..length)
-                        .map(|_| Self::decode(r))
-                        .collect::<Result<_, _>>()
-                })?)
+                Self::Array(r.collect(length, Self::decode)?)
             }
             0x80..=0x8f | 0xde | 0xdf => {
                 if let Some(payload) = r.take_payload()? {
                     return Ok(Self::Payload(payload));
                 }
-                if let Ok((length, true)) = r.clone().sequence() {
-                    r.sequence()?;
-                    return Ok(Self::Set(r.nested(|r| {
-                        (0..length)
-                            .map(|_| Self::decode(r))
-                            .collect::<Result<_, _>>()
-                    })?));
+                if let Some(length) = r.take_set()? {
+                    return Ok(Self::Set(r.collect(length, Self::decode)?));
                 }
                 let length = r.map()?;
-                Self::Map(r.nested(|r| {
-                    (0..length)
-                        .map(|_| Ok((Self::decode(r)?, Self::decode(r)?)))
-                        .collect::<Result<_, _>>()
+                Self::Map(r.collect_pairs(length, |r| {
+                    let at = r.position();
+                    let key = Self::decode(r)?;
+                    refuse_marker(r, at, &key)?;
+                    Ok((key, Self::decode(r)?))
                 })?)
             }
             _ => Self::Int(r.int()?),
@@ -172,6 +168,16 @@ impl Decode for Value {
     }
 }
 
+/// A map that a receiver of ours would take for a payload must not pass through as a plain map: the index in it
+/// would point into a message of ours.
+fn refuse_marker(r: &Reader<'_>, at: usize, key: &Value) -> Result<(), DecodeError> {
+    match key.as_str() {
+        Some(SERIALIZED) => r.fail_at(at, DecodeErrorKind::BadMarker(SERIALIZED)),
+        Some(PICKLED) => r.fail_at(at, DecodeErrorKind::BadMarker(PICKLED)),
+        _ => Ok(()),
+    }
+}
+
 impl Encode for Value {
     fn encode(&self, w: &mut Writer) {
         match self {
@@ -179,6 +185,7 @@ impl Encode for Value {
             Self::Bool(value) => w.bool(*value),
             Self::Int(value) => match i64::try_from(*value) {
                 Ok(value) => w.int(value),
+                Err(_) if *value < 0 => w.int(i64::MIN),
                 Err(_) => w.uint(u64::try_from(*value).unwrap_or(u64::MAX)),
             },
             Self::Float(value) => w.f64(*value),

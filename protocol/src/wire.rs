@@ -1,5 +1,7 @@
 //! How Rust types stand in a message: one trait each way, and the macros that define messages.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use crate::msgpack::{Reader, Writer};
@@ -56,8 +58,10 @@ wire_scalar! {
 
 fn narrow<T: TryFrom<u64>>(r: &mut Reader<'_>) -> Result<T, DecodeError> {
     let at = r.position();
-    let kind = DecodeErrorKind::OutOfRange(std::any::type_name::<T>());
-    T::try_from(r.uint()?).map_err(|_| DecodeError::new(0, at, kind))
+    match T::try_from(r.uint()?) {
+        Ok(value) => Ok(value),
+        Err(_) => r.fail_at(at, DecodeErrorKind::OutOfRange(std::any::type_name::<T>())),
+    }
 }
 
 impl Decode for Payload {
@@ -129,7 +133,7 @@ impl<T: Encode> Encode for Omit<T> {
 impl<T: Decode> Decode for Vec<T> {
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let (length, _) = r.sequence()?;
-        r.nested(|r| (0..length).map(|_| T::decode(r)).collect())
+        r.collect(length, T::decode)
     }
 }
 
@@ -194,9 +198,7 @@ impl Decode for KeySet {
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let (length, is_set) = r.sequence()?;
         Ok(Self {
-            keys: (0..length)
-                .map(|_| Key::read(r))
-                .collect::<Result<_, _>>()?,
+            keys: r.collect(length, Key::read)?,
             is_set,
         })
     }
@@ -232,11 +234,8 @@ impl<K, V> FromIterator<(K, V)> for Pairs<K, V> {
 impl<K: Decode, V: Decode> Decode for Pairs<K, V> {
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let length = r.map()?;
-        r.nested(|r| {
-            (0..length)
-                .map(|_| Ok((K::decode(r)?, V::decode(r)?)))
-                .collect()
-        })
+        r.collect_pairs(length, |r| Ok((K::decode(r)?, V::decode(r)?)))
+            .map(Self)
     }
 }
 
@@ -255,30 +254,52 @@ impl<K: Encode, V: Encode> Encode for Pairs<K, V> {
 pub struct Seconds(pub Option<f64>);
 
 impl Seconds {
-    /// Reads `"5s"`, `"100 ms"`, `"1h"`, `"2.5"` as Dask's `parse_timedelta` does, with seconds as default unit.
+    /// Reads `"5s"`, `"100 ms"`, `"1h"`, `"2.5"` exactly as Dask's `parse_timedelta` does, seconds being the default
+    /// unit, or gives `None` where that raises. So `"ms"` is 0.001, and `".5s"` is 1.5: a text that does not begin
+    /// with a digit gets a 1 put before it.
     pub fn parse(text: &str) -> Option<f64> {
-        let text = text.replace(' ', "");
-        let split = text
-            .find(|c: char| c.is_alphabetic() && c != 'e')
-            .unwrap_or(text.len());
-        let (number, unit) = text.split_at(split);
-        let number: f64 = if number.is_empty() {
-            1.0
-        } else {
-            number.parse().ok()?
-        };
-        let unit = match unit.to_lowercase().as_str() {
-            "" | "s" | "sec" | "second" | "seconds" => 1.0,
+        let mut text = text.replace(' ', "");
+        if !text.starts_with(|c: char| c.is_ascii_digit()) {
+            if text.is_empty() {
+                return None;
+            }
+            text.insert(0, '1');
+        }
+        let number = text.trim_end_matches(char::is_alphabetic);
+        let factor = match text[number.len()..].to_lowercase().as_str() {
+            "" | "s" | "second" | "seconds" => 1.0,
             "ms" | "millisecond" | "milliseconds" => 1e-3,
             "us" | "microsecond" | "microseconds" => 1e-6,
             "ns" | "nanosecond" | "nanoseconds" => 1e-9,
-            "m" | "min" | "minute" | "minutes" => 60.0,
-            "h" | "hr" | "hour" | "hours" => 3600.0,
+            "m" | "minute" | "minutes" => 60.0,
+            "h" | "hour" | "hours" => 3600.0,
             "d" | "day" | "days" => 86_400.0,
             "w" | "week" | "weeks" => 604_800.0,
             _ => return None,
         };
-        Some(number * unit)
+        let seconds = python_float(number)? * factor;
+        seconds.is_finite().then_some(seconds)
+    }
+
+    /// The time to wait, or `None` for no limit. A negative number is no time at all, one too large no limit.
+    pub fn to_duration(self) -> Option<Duration> {
+        let seconds = self.0?;
+        if seconds > 0.0 {
+            Duration::try_from_secs_f64(seconds).ok()
+        } else {
+            Some(Duration::ZERO)
+        }
+    }
+}
+
+/// Python's `float(text)` of a text that begins with a digit: underscores may stand between digits.
+fn python_float(text: &str) -> Option<f64> {
+    let digit = |i: usize| text.as_bytes().get(i).is_some_and(u8::is_ascii_digit);
+    let between_digits = |(i, _)| i > 0 && digit(i - 1) && digit(i + 1);
+    if text.match_indices('_').all(between_digits) {
+        text.replace('_', "").parse().ok()
+    } else {
+        None
     }
 }
 
@@ -288,13 +309,17 @@ impl Decode for Seconds {
             return Ok(Self(None));
         }
         if r.is_str()? {
+            let at = r.position();
             let text = r.str()?;
             return match Self::parse(text) {
                 Some(seconds) => Ok(Self(Some(seconds))),
-                None => r.fail(DecodeErrorKind::Unexpected {
-                    expected: "duration such as \"5s\"",
-                    found: "other text",
-                }),
+                None => r.fail_at(
+                    at,
+                    DecodeErrorKind::Unexpected {
+                        expected: "duration such as \"5s\"",
+                        found: "other text",
+                    },
+                ),
             };
         }
         r.f64().map(|seconds| Self(Some(seconds)))
@@ -330,16 +355,19 @@ macro_rules! wire_struct {
         pub struct $name { $( $(#[$field_meta])* pub $field: $type ),* }
 
         impl $crate::wire::Decode for $name {
-            #[allow(unused_mut, unused_variables, clippy::match_single_binding)]
+            #[allow(unused_mut, unused_variables)]
             fn decode(r: &mut $crate::msgpack::Reader<'_>) -> Result<Self, $crate::DecodeError> {
                 $( let mut $field: Option<$type> = None; )*
                 let length = r.map()?;
                 r.nested(|r| {
                     for _ in 0..length {
-                        match r.str_or_skip()? {
-                            $( Some(wire_struct!(@wire $field $($wire)?)) => $field = Some($crate::wire::Decode::decode(r)?), )*
-                            _ => r.skip()?,
-                        }
+                        let name = r.field()?;
+                        $( if name == wire_struct!(@wire $field $($wire)?).as_bytes() {
+                            let value = $crate::wire::Decode::decode(r);
+                            $field = Some(value.map_err(|e| e.in_field(wire_struct!(@wire $field $($wire)?)))?);
+                            continue;
+                        } )*
+                        r.skip()?;
                     }
                     Ok(())
                 })?;
@@ -347,7 +375,7 @@ macro_rules! wire_struct {
                     $field: match $field.or_else(|| wire_struct!(@default $type $(, $default)?)) {
                         Some(value) => value,
                         None => return r.fail($crate::DecodeErrorKind::MissingField {
-                            op: stringify!($name),
+                            structure: stringify!($name),
                             field: wire_struct!(@wire $field $($wire)?),
                         }),
                     }
@@ -411,10 +439,15 @@ macro_rules! wire_ops {
                     Self::Unknown(op) => op,
                 }
             }
+        }
 
+        impl $crate::message::Operation for $name {
             fn decode_op(op: &str, r: &mut $crate::msgpack::Reader<'_>) -> Result<Self, $crate::DecodeError> {
                 Ok(match op {
-                    $( $op => Self::$variant($crate::wire::Decode::decode(r)?), )*
+                    $( $op => {
+                        let body = $crate::wire::Decode::decode(r);
+                        Self::$variant(body.map_err(|error| $crate::DecodeError::in_op(error, $op))?)
+                    } )*
                     _ => {
                         r.skip()?;
                         Self::Unknown(op.to_owned())
@@ -426,7 +459,7 @@ macro_rules! wire_ops {
         impl $crate::wire::Decode for $name {
             fn decode(r: &mut $crate::msgpack::Reader<'_>) -> Result<Self, $crate::DecodeError> {
                 let op = $crate::message::peek_op(r)?;
-                Self::decode_op(op, r)
+                $crate::message::Operation::decode_op(op, r)
             }
         }
 

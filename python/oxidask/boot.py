@@ -69,8 +69,6 @@ def check(light: bool = False) -> dict[str, str]:
 
     `light` looks ``distributed`` up without importing it, which would take a second and 60 MB.
     """
-    if sys.version_info < (3, 10):
-        raise Refusal("python", "python", f"Python {sys.version.split()[0]} is too old, 3.10 or newer is needed")
     versions = {"python": ".".join(map(str, sys.version_info))}
     for name in ("msgpack", "cloudpickle", "dask", "distributed"):
         if light and name == "distributed":

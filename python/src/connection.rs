@@ -10,6 +10,7 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::mpsc;
 
 /// Most that a child may announce. It runs code of users, so it is a peer like any other.
 const LIMITS: Limits = Limits {
@@ -90,6 +91,24 @@ impl ConnectionReader {
 }
 
 impl ConnectionWriter {
+    /// Gives the writing to a task of its own, so that reading never waits for it: two sides that both only write
+    /// would wait for each other. Messages that wait, up to `together` of them, are sent with one call.
+    ///
+    /// The task ends with the last sender or when the child has closed its end, which the reader notices too.
+    pub fn into_outbox(mut self, together: usize) -> mpsc::UnboundedSender<Vec<Bytes>> {
+        let (outbox, mut messages) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            let mut batch = Vec::new();
+            while messages.recv_many(&mut batch, together).await > 0 {
+                if self.write(&batch).await.is_err() {
+                    break;
+                }
+                batch.clear();
+            }
+        });
+        outbox
+    }
+
     /// Passes a descriptor, which the child takes with `Channel.receive_fd`. Only when no message is under way.
     ///
     /// # Errors

@@ -23,3 +23,14 @@ pub use child::{Child, ChildError, ChildSettings, Hello};
 pub use connection::{Connection, ConnectionError, ConnectionReader, ConnectionWriter};
 pub use interpreter::{Interpreter, InterpreterError, PYTHON_VARIABLE};
 pub use memory::default_memory_limit;
+
+/// An error and its causes on one line, for a text that goes to a user.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}

@@ -3,10 +3,11 @@
 use anyhow::Result;
 
 use crate::stage::{Report, Tally};
-use crate::{tidy, workspace};
+use crate::{crds, tidy, workspace};
 
 /// Tools that are used where they are installed: program, arguments.
 const OPTIONAL_TOOLS: &[(&str, &[&str])] = &[
+    ("helm", &["lint", "charts/oxidask-crds"]),
     (
         "cargo-deny",
         &["--offline", "check", "bans", "licenses", "sources"],
@@ -26,6 +27,7 @@ pub(crate) fn stages(report: &mut Report) {
         tally.run(&mut workspace::cargo(&["fmt", "--all", "--check"]))
     });
     report.run("tidy", |_| tidy::run());
+    report.run("generated files", |_| crds::check());
     report.run("lints", |tally| {
         tally.run(&mut workspace::cargo(&[
             "clippy",

@@ -41,6 +41,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// Fails if a file differs from what `run` would write.
+pub(crate) fn check() -> Result<()> {
+    run(&Args { check: true })
+}
+
 /// Every generated file with its text: `crds/` and the chart's copy.
 fn files() -> Result<Vec<(PathBuf, String)>> {
     let root = workspace::root();

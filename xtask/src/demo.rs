@@ -70,7 +70,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         "processes outlived the cluster and had to be killed: {}",
         orphans.join(", ")
     );
-    Ok(())
+    // Kept after a failure, so that the processes' output can be read.
+    std::fs::remove_dir_all(&folder)
+        .with_context(|| format!("failed to remove {}", folder.display()))
 }
 
 /// Runs the programs and prints a row for each as it ends.

@@ -21,7 +21,7 @@ use crate::{
 /// Which images to build.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Names: stock, dask, operator, binaries, notebook; all when none is given.
+    /// Names: stock, dask, dask-kubernetes, operator, binaries, notebook; all when none is given.
     names: Vec<String>,
     /// Load them into the test cluster.
     #[arg(long)]
@@ -54,7 +54,7 @@ enum Base {
 /// Pinned versions, the same as in the project's own environment.
 const CONSTRAINTS: Extra = ("e2e/python/requirements.txt", "constraints.txt");
 
-const IMAGES: [Image; 5] = [
+const IMAGES: [Image; 6] = [
     Image {
         name: "stock",
         base: Base::Python,
@@ -66,6 +66,12 @@ const IMAGES: [Image; 5] = [
         base: Base::Ours("stock"),
         binaries: &["dask-scheduler", "dask-worker"],
         extras: &[],
+    },
+    Image {
+        name: "dask-kubernetes",
+        base: Base::Ours("stock"),
+        binaries: &[],
+        extras: &[CONSTRAINTS],
     },
     Image {
         name: "operator",
@@ -95,13 +101,26 @@ const PYTHON_BASE: &str = "localhost/oxidask/python:bookworm";
 /// # Errors
 /// When a name is unknown, a program does not compile, or a build fails.
 pub(crate) fn run(args: &Args) -> Result<()> {
+    let names: Vec<_> = args.names.iter().map(String::as_str).collect();
+    build_all(&names, args.load)
+}
+
+/// Builds these images and loads them into the test cluster.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn build_and_load(names: &[&str]) -> Result<()> {
+    build_all(names, true)
+}
+
+fn build_all(names: &[&str], load: bool) -> Result<()> {
     let cache = Cache::open()?;
     let provider = Provider::detect()?;
     if provider == Provider::Packages {
         kind::ensure_packages()?;
         kind::write_settings(&cache)?;
     }
-    for image in in_order(&args.names)? {
+    for image in in_order(names)? {
         let started = Instant::now();
         let archive = build(&cache, provider, image)?;
         println!(
@@ -110,7 +129,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             started.elapsed().as_secs(),
             archive.display()
         );
-        if args.load {
+        if load {
             kind::load(&cache, &archive)?;
         }
     }
@@ -125,7 +144,7 @@ fn tag(name: &str) -> String {
 ///
 /// A base that was not asked for is not built again when only what lies on it was named:
 /// the build itself fails with its name if it is not there.
-fn in_order(names: &[String]) -> Result<Vec<&'static Image>> {
+fn in_order(names: &[&str]) -> Result<Vec<&'static Image>> {
     if let Some(name) = names
         .iter()
         .find(|name| IMAGES.iter().all(|image| image.name != **name))
@@ -138,7 +157,7 @@ fn in_order(names: &[String]) -> Result<Vec<&'static Image>> {
     }
     Ok(IMAGES
         .iter()
-        .filter(|image| names.is_empty() || names.iter().any(|name| name == image.name))
+        .filter(|image| names.is_empty() || names.contains(&image.name))
         .collect())
 }
 
@@ -307,11 +326,11 @@ mod tests {
 
     #[test]
     fn unknown_image_is_answered_with_the_known_names() {
-        let Err(error) = in_order(&["daks".into()]) else {
+        let Err(error) = in_order(&["daks"]) else {
             panic!("accepted")
         };
         assert!(
-            error.to_string().contains("stock, dask, operator"),
+            error.to_string().contains("stock, dask, dask-kubernetes"),
             "{error}"
         );
     }

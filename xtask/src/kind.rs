@@ -25,6 +25,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Subcommand;
 
+use crate::{images, workspace};
+
 /// What to do with the test cluster.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Kind {
@@ -43,6 +45,17 @@ pub(crate) enum Kind {
     Tool {
         /// Name of the program, for example helm, kubectl or kwok.
         name: String,
+    },
+    /// Makes the cluster if there is none, builds and loads the images, and runs the tests on it.
+    Test {
+        /// Only tests whose name contains this.
+        filter: Option<String>,
+        /// Whose operator: `ours`, or `stock` for the one of dask-kubernetes.
+        #[arg(long, default_value = "ours")]
+        operator: String,
+        /// Take the images that are loaded.
+        #[arg(long)]
+        no_build: bool,
     },
     /// Runs a command with KUBECONFIG set, in the cluster's network namespace where it has one.
     #[command(trailing_var_arg = true)]
@@ -67,6 +80,27 @@ pub(crate) fn run(command: Kind) -> Result<()> {
         Kind::Tool { name } => {
             println!("{}", go::tool(&cache, &name)?.display());
             Ok(())
+        }
+        Kind::Test {
+            filter,
+            operator,
+            no_build,
+        } => {
+            cluster::up(&cache)?;
+            if !no_build {
+                images::build_and_load(&["stock", "dask", "dask-kubernetes", "operator"])?;
+            }
+            let mut arguments = vec![
+                "test",
+                "--locked",
+                "--package",
+                "oxidask-e2e",
+                "--features",
+                "kubernetes",
+            ];
+            arguments.extend(["--test", "kubernetes"]);
+            arguments.extend(filter.as_deref());
+            process::run(workspace::cargo(&arguments).env("OXIDASK_E2E_OPERATOR", operator))
         }
         Kind::Exec { command } => cluster::exec(&cache, &command),
     }

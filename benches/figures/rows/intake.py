@@ -13,10 +13,12 @@ from dask._task_spec import Task
 from distributed import Client
 from distributed.protocol.pickle import dumps
 
+from clusters import wait_until
+
 from .. import workloads
 from ..metric import Metric, times_better
 from ..side import Cluster, Side, cluster, connected
-from ..usage import settled, wait_until
+from ..usage import settled
 
 SENTENCE = "Graph intake without workers, CPU of scheduler and helper per task"
 
@@ -48,7 +50,7 @@ def measure(side: Side) -> dict[str, float]:
 
 def intake(client: Client, started: Cluster, graph, count: int) -> float:
     """CPU µs per task until all tasks are known and the processes are quiet again."""
-    usage = started.scheduler
+    usage = started.scheduler_usage
     settled(usage)
     before = usage.cpu() + usage.cpu_below()
     futures, tasks = graph(client, count)
@@ -58,7 +60,7 @@ def intake(client: Client, started: Cluster, graph, count: int) -> float:
         status = client.sync(client.scheduler.get_task_status, keys=[key])
         return status[key] not in (None, "released")
 
-    wait_until(known)
+    wait_until(known, seconds=300)
     settled(usage)
     spent = usage.cpu() + usage.cpu_below() - before
     client.cancel(futures)

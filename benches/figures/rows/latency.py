@@ -58,7 +58,7 @@ class Clock:
 
 def measure(side: Side) -> dict[str, float]:
     with cluster(side) as started:
-        started.add_worker()
+        started.start_worker()
         with connected(started, 1) as client:
             clock = Clock(client)
             for number in range(10):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from clusters import wait_until
+
 from .. import workloads
 from ..metric import Metric, at_most
 from ..side import Side, cluster, connected
-from ..usage import settled, wait_until
+from ..usage import settled
 
 SENTENCE = "Growth of the scheduler's memory from update-graph to all tasks waiting, no workers"
 
@@ -25,8 +27,8 @@ def measure(side: Side, sizes: tuple[int, ...] = SIZES) -> dict[str, float]:
     for size in sizes:
         with cluster(side) as started, connected(started, 0) as client:
             workloads.map_by_reference(client, 10)
-            settled(started.scheduler)
-            before = started.scheduler.rss()
+            settled(started.scheduler_usage)
+            before = started.scheduler_usage.rss()
             futures, _ = workloads.map_by_reference(client, size)
             keys = [futures[0].key, futures[-1].key]
 
@@ -34,9 +36,9 @@ def measure(side: Side, sizes: tuple[int, ...] = SIZES) -> dict[str, float]:
                 status = client.sync(client.scheduler.get_task_status, keys=keys)
                 return not {None, "released"} & set(status.values())
 
-            wait_until(known, seconds=600, step=0.2)
-            settled(started.scheduler)
-            after = started.scheduler.rss()
+            wait_until(known, seconds=600)
+            settled(started.scheduler_usage)
+            after = started.scheduler_usage.rss()
             values[f"{size:,} tasks"] = (after - before) / size / 1e3
             if size == 1_000_000:
                 values["all of 1,000,000 tasks"] = after / 1e6

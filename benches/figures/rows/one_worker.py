@@ -25,10 +25,10 @@ METRICS = [
 
 def measure(side: Side) -> dict[str, float]:
     with cluster(side) as started:
-        started.add_worker()
+        started.start_worker()
         with connected(started, 1) as client:
             wait(workloads.map_by_value(client, 200)[0])
-            scheduler, worker = started.scheduler, started.workers[0]
+            scheduler, worker = started.scheduler_usage, started.worker_usages[0]
             before = scheduler.cpu(), scheduler.cpu_below(), worker.cpu() + worker.cpu_below()
             start, own = time.perf_counter(), time.process_time()
             futures, tasks = workloads.map_by_value(client, COUNT)

@@ -26,7 +26,7 @@ METRICS = [
 def measure(side: Side) -> dict[str, float]:
     values: dict[str, float] = {}
     with cluster(side) as started:
-        started.add_worker(ZERO_WORKERS)
+        started.start_worker(command=ZERO_WORKERS)
         with connected(started, 24) as client:
             run(client, started, *GRAPHS["map 4,000"])  # imports, first-time allocations
             for name, (graph, count) in GRAPHS.items():
@@ -36,7 +36,7 @@ def measure(side: Side) -> dict[str, float]:
 
 def run(client: Client, started: Cluster, graph, count: int) -> tuple[float, float]:
     """CPU µs per task from submit to gathered results, of the scheduler and of its helpers."""
-    usage = started.scheduler
+    usage = started.scheduler_usage
     own, below = usage.cpu(), usage.cpu_below()
     futures, tasks = graph(client, count)
     wait(futures)

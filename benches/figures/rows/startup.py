@@ -22,7 +22,7 @@ IDLE = 5
 def measure(side: Side) -> dict[str, float]:
     with cluster(side) as started:
         time.sleep(2)  # what a start leaves to do
-        usage = started.scheduler
+        usage = started.scheduler_usage
         before, start = usage.cpu() + usage.cpu_below(), time.perf_counter()
         time.sleep(IDLE)
         idle = (usage.cpu() + usage.cpu_below() - before) / (time.perf_counter() - start)

@@ -1,29 +1,27 @@
-"""A scheduler and workers from the command templates, observed over the wire."""
+"""A cluster as a test asks for it, observed over the wire."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import socket
-import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from .probe import PROBE
-from .processes import Process, expand, free_port
+import clusters
+from clusters import Process, StartFailure
 
-#: Seconds that a process has to listen, or to register.
-START_TIMEOUT = 30
+from .probe import PROBE
+
+__all__ = ["Cluster", "Spec", "StartFailure", "WorkerSpec"]
 
 #: Keeps idle processes quiet; all of it is configuration that any server may ignore.
 QUIET = {
     "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
     "DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": "500ms",
     "DASK_DISTRIBUTED__ADMIN__SYSTEM_MONITOR__GIL__ENABLED": "False",
-    "OMP_NUM_THREADS": "1",
-    "PYTHONUNBUFFERED": "1",
 }
+
+#: Variables of this run that its processes must not see.
+OURS = ("CONF_", "PYTEST_", "DASK_", "PYTHONPATH")
 
 
 @dataclass(frozen=True)
@@ -44,42 +42,25 @@ class Spec:
     env: tuple = ()
 
 
-class StartFailure(Exception):
-    """A process ended, or did not get as far as it should, at its start."""
-
-
-class Cluster:
+class Cluster(clusters.Cluster):
     def __init__(self, spec: Spec):
         self.spec = spec
-        self.folder = tempfile.mkdtemp(prefix="conformance-")
-        ours = ("CONF_", "PYTEST_", "DASK_", "PYTHONPATH")
-        self.env = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
-        self.env.update(QUIET, TMPDIR=self.folder)
-        self.env.update(spec.env)
-        self.port = free_port(spec.host)
-        self.address = f"tcp://{spec.host}:{self.port}"
-        self.processes: list[Process] = []
         self.uses = 1
+        commands = os.environ["CONF_SCHEDULER"], os.environ["CONF_WORKER"]
+        super().__init__(*commands, host=spec.host, **QUIET, **dict(spec.env))
         try:
-            self._start()
+            self.workers = self.add_workers(spec.workers)
         except BaseException:
             self.stop()
             raise
-
-    def _start(self) -> None:
-        argv = expand(os.environ["CONF_SCHEDULER"], host=self.spec.host, port=self.port)
-        self.scheduler = Process(argv, self.env, self.folder, "scheduler")
-        self.processes.append(self.scheduler)
-        self._wait_until(self._listening, self.scheduler, "the scheduler does not listen")
-        self.workers = self.add_workers(self.spec.workers)
         self.addresses = sorted(address for address, _ in self.workers)
 
-    def _listening(self) -> bool:
-        try:
-            socket.create_connection((self.spec.host, self.port), 1).close()
-            return True
-        except OSError:
-            return False
+    def _start(self, argv: list[str], name: str) -> Process:
+        own = {**QUIET, **dict(self.spec.env)}
+        for variable in list(self.env):
+            if variable.startswith(OURS) and variable not in own:
+                del self.env[variable]
+        return super()._start(argv, name)
 
     def add_workers(self, specs: tuple[WorkerSpec, ...]) -> list[tuple[str, Process]]:
         """Starts workers and waits until each is listed as running under its name."""
@@ -87,17 +68,12 @@ class Cluster:
         started: list[tuple[str, Process]] = []
         for spec in specs:
             name = spec.name or f"conformance-{len(self.processes)}"
-            argv = expand(
-                os.environ["CONF_WORKER"],
-                host=spec.host,
-                scheduler=self.address,
+            process = self.start_worker(
                 name=name,
                 nthreads=spec.nthreads,
-                port=0,
-                resources=" ".join(f"{k}={v}" for k, v in spec.resources),
+                resources=dict(spec.resources),
+                host=spec.host,
             )
-            process = Process(argv, self.env, self.folder, f"worker-{len(self.processes)}")
-            self.processes.append(process)
             started.append((name, process))
         found: dict[str, str] = {}
 
@@ -107,17 +83,9 @@ class Cluster:
                     found[str(worker.get("name", worker.get("id")))] = address
             return all(name in found for name, _ in started)
 
-        if started:
-            what = "workers do not register under their names"
-            self._wait_until(registered, started[0][1], what)
+        for name, process in started:
+            self.wait_until(registered, process, f"worker {name} does not register")
         return [(found[name], process) for name, process in started]
-
-    def _wait_until(self, condition: Callable[[], bool], process: Process, what: str) -> None:
-        deadline = time.monotonic() + START_TIMEOUT
-        while not condition():
-            if not process.is_alive() or time.monotonic() > deadline:
-                raise StartFailure(f"{what}; exit={process.exitcode}\n{process.output(2000)}")
-            time.sleep(0.02)
 
     def call(self, op: str, **arguments: object) -> object:
         return PROBE.call(self.address, op, **arguments)
@@ -143,16 +111,3 @@ class Cluster:
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.03)
-
-    def stop(self) -> None:
-        for process in self.processes:
-            process.kill()
-        for process in self.processes:
-            process.join(5)
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def logs(self) -> str:
-        return "\n".join(
-            f"--- {os.path.basename(process.log)} exit={process.exitcode}\n{process.output(1500)}"
-            for process in self.processes
-        )

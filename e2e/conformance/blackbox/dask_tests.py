@@ -51,6 +51,5 @@ def compare_through_the_client() -> None:
         for function in vars(module).values():
             if isinstance(function, types.FunctionType) and function.__defaults__:
                 function.__defaults__ = tuple(
-                    "distributed" if default == "sync" else default
-                    for default in function.__defaults__
+                    "distributed" if default == "sync" else default for default in function.__defaults__
                 )

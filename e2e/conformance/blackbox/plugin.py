@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=dropped)
     by_value.register(distributed.utils_test)
     for name, module in list(sys.modules.items()):
-        if name.startswith("blackbox"):
+        if name.split(".")[0] in ("blackbox", "clusters"):
             by_value.register(module)
     for module in {item.module for item in items if getattr(item, "module", None)}:
         by_value.register(module)

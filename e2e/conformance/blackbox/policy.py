@@ -22,9 +22,7 @@ FRESH_FILE = re.compile(
     r"test_(steal|priorities|resources|scheduler|spans|computations|failed_workers|stress"
     r"|variable|queues|locks|multi_locks|events|semaphore|publish|event_logging|reschedule)\.py"
 )
-FRESH_SOURCE = re.compile(
-    r"task_stream|get_events|story|stories|profile|performance_report|computation"
-)
+FRESH_SOURCE = re.compile(r"task_stream|get_events|story|stories|profile|performance_report|computation")
 
 #: Reading a live Worker or Scheduler in code that runs in its process, or state that only
 #: workers of one process share.

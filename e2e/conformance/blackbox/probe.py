@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import signal
-import subprocess
 import threading
 from collections.abc import Coroutine
 from typing import Any
@@ -14,9 +11,6 @@ from distributed.core import rpc
 
 #: Seconds that a server has for an answer.
 TIMEOUT = 5
-
-PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None)
 
 
 class Probe:
@@ -40,26 +34,6 @@ class Probe:
                 return await getattr(server, op)(**arguments)
 
         return self.submit(ask(), timeout)
-
-    def spawn(self, argv: list[str], env: dict, log: Any) -> subprocess.Popen:
-        """Starts a process that dies with us.
-
-        Started from the probe's thread, which lives as long as this process does: the kernel's
-        parent-death signal is tied to the thread that forks.
-        """
-
-        async def start() -> subprocess.Popen:
-            return subprocess.Popen(
-                argv,
-                env=env,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                preexec_fn=lambda: _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
-            )
-
-        return self.submit(start())
 
 
 PROBE = Probe()

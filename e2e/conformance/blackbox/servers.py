@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from distributed.core import Status
 from distributed.protocol import Serialized, deserialize
 
+from clusters import Process
+
 from .cluster import Cluster, WorkerSpec
 from .now import NotBlackBox
 from .probe import PROBE
-from .processes import Process
 from .views import Frozen, Tasks, WorkerView, unknown
 
 #: Seconds that an asynchronous test has; pytest's own limit is behind it.
@@ -135,9 +136,7 @@ class WorkerProxy(Frozen):
 
     OWN = frozenset({"address", "worker_address", "proc", "name", "ip", "port", "state", "data"})
 
-    def __init__(
-        self, scheduler=None, *positional, nthreads=1, name=None, resources=None, **others
-    ):
+    def __init__(self, scheduler=None, *positional, nthreads=1, name=None, resources=None, **others):
         others.pop("loop", None)
         if positional or others or not isinstance(scheduler, str):
             raise NotBlackBox(f"Worker(..., {', '.join(map(str, others)) or positional})")

@@ -117,9 +117,7 @@ def gen_cluster(
                     arguments.append(WorkerProxy.of(cluster, address, process, wanted))
                 async with contextlib.AsyncExitStack() as stack:
                     if client:
-                        connected = Client(
-                            proxy.address, asynchronous=True, **(client_kwargs or {})
-                        )
+                        connected = Client(proxy.address, asynchronous=True, **(client_kwargs or {}))
                         await stack.enter_async_context(connected)
                         note_keys(connected, proxy._seen)
                         arguments.insert(0, connected)

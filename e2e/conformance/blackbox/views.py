@@ -79,9 +79,7 @@ class Tasks:
     def __bool__(self) -> bool:
         # Of the keys that this test is known to have used.
         known = self._status(self._seen).values()
-        return any(state is not None for state in known) or any(
-            self._cluster.call("processing").values()
-        )
+        return any(state is not None for state in known) or any(self._cluster.call("processing").values())
 
     def _enumerate(self, *_: object):
         raise NotBlackBox("enumerating s.tasks")

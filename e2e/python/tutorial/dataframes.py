@@ -13,9 +13,7 @@ from .program import Context, program
 @program("timeseries groupby std")
 def timeseries(context: Context) -> str:
     days = context.pick(4, 30)
-    df = dask.datasets.timeseries(
-        start="2000-01-01", end=pd.Timestamp("2000-01-01") + pd.Timedelta(days=days), seed=3
-    )
+    df = dask.datasets.timeseries(start="2000-01-01", end=pd.Timestamp("2000-01-01") + pd.Timedelta(days=days), seed=3)
     got = df[df.y > 0].groupby("name").x.std().compute()
     data = df.compute()
     expected = data[data.y > 0].groupby("name").x.std()
@@ -33,9 +31,7 @@ def merge(context: Context) -> str:
     with dask.config.set({"dataframe.shuffle.method": "p2p"}):
         got = (
             dd.from_pandas(left, npartitions=partitions)
-            .merge(
-                dd.from_pandas(right, npartitions=partitions - 1), on="key", shuffle_method="p2p"
-            )
+            .merge(dd.from_pandas(right, npartitions=partitions - 1), on="key", shuffle_method="p2p")
             .compute()
         )
     expected = left.merge(right, on="key")

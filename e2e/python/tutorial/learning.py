@@ -34,9 +34,7 @@ def kmeans(context: Context) -> str:
     from sklearn.datasets import make_blobs
 
     X, _ = make_blobs(n_samples=context.pick(2_000, 100_000), centers=3, random_state=1)
-    model = dask_ml.cluster.KMeans(
-        n_clusters=3, init_max_iter=2, oversampling_factor=10, random_state=0
-    )
+    model = dask_ml.cluster.KMeans(n_clusters=3, init_max_iter=2, oversampling_factor=10, random_state=0)
     model.fit(da.from_array(X, chunks=(len(X) // 4, X.shape[1])))
     local = sklearn.cluster.KMeans(n_clusters=3, n_init=5, random_state=0).fit(X)
 

@@ -3,11 +3,11 @@
 use bytes::Bytes;
 
 use super::client::{Empty, Named, Topic, UpdateData};
-use super::peek_op;
 use super::worker::{HeartbeatWorker, Keys, RegisterWorker};
+use super::{Operation, read_op};
 use crate::msgpack::Reader;
 use crate::wire::{Decode, KeySet, Name, Omit, Pairs, Seconds};
-use crate::{DecodeError, Key, Payload, Value};
+use crate::{DecodeError, DecodeErrorKind, Key, Payload, Value};
 
 wire_struct! {
     /// What every request may say about its answer.
@@ -906,14 +906,39 @@ pub struct Request<T> {
     pub call: T,
 }
 
-impl<T: Decode> Decode for Request<T> {
+impl<T: Operation> Decode for Request<T> {
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        peek_op(r)?;
-        let envelope = Envelope::decode(&mut r.clone())?;
-        Ok(Self {
-            envelope,
-            call: T::decode(r)?,
-        })
+        let mut probe = r.clone();
+        let (mut op, mut envelope) = (None, Envelope::default());
+        for _ in 0..probe.map()? {
+            match probe.field()? {
+                b"op" => op = Some(read_op(&mut probe)?),
+                b"reply" => envelope.reply = field(&mut probe, "reply")?,
+                b"close" => envelope.close = field(&mut probe, "close")?,
+                b"serializers" => envelope.serializers = field(&mut probe, "serializers")?,
+                _ => probe.skip()?,
+            }
+        }
+        let Some(op) = op else {
+            return r.fail(DecodeErrorKind::NoOp);
+        };
+        let call = T::decode_op(op, r)?;
+        Ok(Self { envelope, call })
+    }
+}
+
+fn field<T: Decode>(r: &mut Reader<'_>, name: &'static str) -> Result<T, DecodeError> {
+    T::decode(r).map_err(|error| error.in_field(name))
+}
+
+impl Default for Envelope {
+    /// What holds for a request that says nothing.
+    fn default() -> Self {
+        Self {
+            reply: true,
+            close: false,
+            serializers: Omit(None),
+        }
     }
 }
 

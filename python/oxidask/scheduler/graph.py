@@ -11,11 +11,12 @@ Requests (``op``):
 
 Answers to ``materialise``, in this order:
 
-* ``structure``: ``id``, ``keys``, ``annotations`` (list of msgpack maps), ``asks_order`` (send ``order``
-  before anything else), and else the fields of the first ``nodes`` under that name. Parts: degrees, dependencies (``u32`` arrays), flags (a byte each),
-  annotation numbers (``u32`` array, empty if all tasks have set 0), then the blobs of ``nodes``.
-* ``nodes``: ``id``, ``pickles``, ``buffers`` ({position in ``pickles``: [blob numbers]}, or a list that holds for
-  all), ``last``. Parts: blobs not yet sent, in the order of their numbers.
+* ``structure``: ``id``, ``keys``, ``annotations`` (list of packed msgpack maps), ``asks_order`` (send ``order``
+  before anything else), and else the fields of the first ``nodes`` under that name. Parts: degrees, dependencies
+  (``u32`` arrays), flags (a byte each), annotation numbers (``u32`` array, empty if all tasks have set 0), then
+  the blobs of ``nodes``.
+* ``nodes``: ``id``, ``pickles``, ``buffers`` ({position in ``pickles``: [blob numbers]}), ``last``. Parts: blobs
+  not yet sent, in the order of their numbers.
 * or, at any point, ``failed``: ``id``, ``traceback`` (whether there is one), ``exception_text``,
   ``traceback_text``, ``ends`` (this process takes no more requests). Parts: pickled exception, pickled traceback.
 """
@@ -29,7 +30,6 @@ from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
-
 
 from oxidask.errors import describe
 from oxidask.scheduler.annotations import AnnotationTable

@@ -12,9 +12,6 @@ pub struct ClientId(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
-/// A task: an index into the task table and the generation of that place.
+/// A task: an index into the task table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct TaskId {
-    pub(crate) index: u32,
-    pub(crate) generation: u32,
-}
+pub(crate) struct TaskId(pub(crate) u32);

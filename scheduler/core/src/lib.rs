@@ -2,19 +2,55 @@
 //!
 //! [`Core::handle`] takes what happened, [`Core::poll_action`] gives what to do about it. The core owns no clock,
 //! socket, thread or random source; equal sequences of events give equal sequences of actions.
+//!
+//! Read on in this order: [`event`] (what can happen), `stimulus` (what each event means for tasks),
+//! `transition` (how a task changes its state, and what follows), `placement` (which worker), [`action`] (what to do).
 
 pub mod action;
 pub mod config;
 pub mod event;
 mod ids;
+mod placement;
+mod scaling;
+mod state;
+mod stimulus;
+mod story;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod time;
+mod timer;
+mod transition;
+mod validate;
 pub mod view;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use indexmap::{IndexMap, IndexSet};
+use oxidask_protocol::Key;
+use rustc_hash::FxBuildHasher;
 
 pub use action::Action;
 pub use config::Config;
 pub use event::Event;
 pub use ids::{ClientId, RequestId, WorkerId};
+pub use scaling::ToClose;
 pub use time::Time;
+pub use validate::Violation;
+
+use ids::TaskId;
+use state::Client;
+use state::group::{Groups, PrefixId};
+use state::task::{Task, TaskTable};
+use state::worker::Worker;
+use stimulus::retire::Retirement;
+use stimulus::shuffle::Shuffle;
+use story::Story;
+use timer::Timers;
+use transition::Recommendations;
+
+type IdMap<K, V> = IndexMap<K, V, FxBuildHasher>;
+type IdSet<K> = IndexSet<K, FxBuildHasher>;
 
 /// Decides what runs where.
 ///
@@ -23,21 +59,109 @@ pub use time::Time;
 #[derive(Debug)]
 pub struct Core {
     config: Config,
-    actions: std::collections::VecDeque<Action>,
+    now: Time,
+    /// Names the event that is being handled, for stories and messages.
+    stimulus: Arc<str>,
+    tasks: TaskTable,
+    groups: Groups,
+    /// In the order in which they came; removal keeps the order.
+    workers: IdMap<WorkerId, Worker>,
+    clients: IdMap<ClientId, Client>,
+    /// The pseudo client whose keys nobody waits for.
+    fire_and_forget: Option<ClientId>,
+    /// Ready root tasks that no worker has a free slot for. All and only tasks in state queued.
+    queued: BTreeSet<((u64, u64, i64), TaskId)>,
+    /// Ready tasks that no worker may run, and since when. All and only tasks in state no-worker.
+    unrunnable: IdMap<TaskId, Time>,
+    /// Workers in state running.
+    running: BTreeSet<WorkerId>,
+    /// Running workers that have less to do than their threads or than half the mean.
+    idle: BTreeSet<WorkerId>,
+    /// Running workers with open slots for root tasks, the emptiest first.
+    open: BTreeSet<(u64, WorkerId)>,
+    /// Workers that have more to do than others.
+    saturated: BTreeSet<WorkerId>,
+    /// Threads of all workers.
+    total_nthreads: u64,
+    /// Tasks processing on all workers without the long-running ones, by prefix.
+    prefix_counts: IdMap<PrefixId, u64>,
+    /// Bytes that all workers still have to fetch.
+    network_bytes: u64,
+    /// Measured speed of transfers. Unit: bytes per second.
+    bandwidth: f64,
+    /// Tasks ever assigned; picks workers in turn.
+    assigned: u64,
+    next_run_id: i64,
+    generation: f64,
+    /// When the last generation began.
+    generation_began: Option<Time>,
+    retirements: Vec<Retirement>,
+    shuffles: IndexMap<Arc<str>, Shuffle, FxBuildHasher>,
+    recommendations: Recommendations,
+    actions: VecDeque<Action>,
+    /// Keys to free by worker, sent together when the event has been handled.
+    freed: IdMap<WorkerId, Vec<Key>>,
+    timers: Timers,
+    story: Story,
+    observed: bool,
+    /// Since when nothing has been to do.
+    idle_since: Option<Time>,
 }
 
 impl Core {
     /// A scheduler without workers, clients and tasks.
     pub fn new(config: Config) -> Self {
         Self {
+            now: Time::default(),
+            stimulus: "start".into(),
+            tasks: TaskTable::new(config.seed),
+            groups: Self::groups_with_defaults(&config),
+            workers: IdMap::default(),
+            clients: IdMap::default(),
+            fire_and_forget: None,
+            queued: BTreeSet::new(),
+            unrunnable: IdMap::default(),
+            running: BTreeSet::new(),
+            idle: BTreeSet::new(),
+            open: BTreeSet::new(),
+            saturated: BTreeSet::new(),
+            total_nthreads: 0,
+            prefix_counts: IdMap::default(),
+            network_bytes: 0,
+            bandwidth: config.bandwidth,
+            assigned: 0,
+            next_run_id: 0,
+            generation: 0.0,
+            generation_began: None,
+            retirements: Vec::new(),
+            shuffles: IndexMap::default(),
+            recommendations: Recommendations::default(),
+            actions: VecDeque::new(),
+            freed: IdMap::default(),
+            timers: Timers::default(),
+            story: Story::new(config.transition_log_length),
+            observed: false,
+            idle_since: Some(Time::default()),
             config,
-            actions: std::collections::VecDeque::new(),
         }
+    }
+
+    fn groups_with_defaults(config: &Config) -> Groups {
+        let mut groups = Groups::default();
+        for (name, seconds) in &config.default_task_durations {
+            groups.set_default_duration(name, *seconds);
+        }
+        groups
     }
 
     /// Takes in what happened at `now`.
     pub fn handle(&mut self, now: Time, event: Event) {
-        let _ = (now, event, &self.config);
+        self.now = self.now.max(now);
+        self.apply(event);
+        self.run_recommendations();
+        self.fill_open_slots();
+        self.flush_freed_keys();
+        self.note_idleness();
     }
 
     /// The next thing to do, in the order in which it must be done.
@@ -47,11 +171,70 @@ impl Core {
 
     /// When [`Event::Tick`] is due.
     pub fn next_deadline(&self) -> Option<Time> {
-        None
+        self.timers.next()
     }
 
     /// Whether [`Action::Transitioned`] is wanted (progress bars and scheduler plugins ask for it).
     pub fn observe_transitions(&mut self, on: bool) {
-        let _ = on;
+        self.observed = on;
+    }
+
+    /// The task of a key, made in state released if it is new.
+    fn task_or_placeholder(&mut self, key: &Key) -> TaskId {
+        match self.tasks.find(key) {
+            Some(id) => id,
+            None => self.new_task(key.clone()),
+        }
+    }
+
+    fn new_task(&mut self, key: Key) -> TaskId {
+        let group = self.groups.group(&key.group(), || key.prefix());
+        self.groups.add_task(group);
+        self.tasks.insert(Task::new(key, group))
+    }
+
+    /// Puts a message about freed keys together with those of the same event for the same worker.
+    fn free_key(&mut self, worker: WorkerId, key: Key) {
+        if self.workers.contains_key(&worker) {
+            self.freed.entry(worker).or_default().push(key);
+        }
+    }
+
+    fn flush_freed_keys(&mut self) {
+        for (worker, keys) in std::mem::take(&mut self.freed) {
+            let stimulus_id = Arc::clone(&self.stimulus);
+            self.actions.push_back(Action::FreeKeys {
+                worker,
+                keys,
+                stimulus_id,
+            });
+        }
+    }
+
+    /// Sends what is to be freed on a worker before it gets the same key again.
+    fn flush_freed_keys_of(&mut self, worker: WorkerId) {
+        if let Some(keys) = self.freed.swap_remove(&worker) {
+            let stimulus_id = Arc::clone(&self.stimulus);
+            self.actions.push_back(Action::FreeKeys {
+                worker,
+                keys,
+                stimulus_id,
+            });
+        }
+    }
+
+    fn note_idleness(&mut self) {
+        if !self.has_nothing_to_do() {
+            self.idle_since = None;
+        } else if self.idle_since.is_none() {
+            self.idle_since = Some(self.now);
+        }
+    }
+
+    /// No task is queued, without a worker, or running.
+    fn has_nothing_to_do(&self) -> bool {
+        self.queued.is_empty()
+            && self.unrunnable.is_empty()
+            && self.workers.values().all(|w| w.processing.is_empty())
     }
 }

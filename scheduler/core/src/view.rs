@@ -5,9 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use oxidask_protocol::{Key, Payload, Value};
 
-use crate::action::{TaskStateName, Transition};
+use crate::action::TaskStateName;
 use crate::event::{Annotations, TaskError, WorkerStatus};
-use crate::ids::{ClientId, WorkerId};
+use crate::ids::{ClientId, TaskId, WorkerId};
+use crate::stimulus::shuffle::BARRIER;
 use crate::{Core, Time};
 
 /// A task as its clients may see it.
@@ -93,23 +94,6 @@ pub struct PrefixView {
     pub states: [u64; 7],
     /// Mean seconds of its tasks; `None` if none ran.
     pub duration: Option<f64>,
-    /// Bytes of the results in memory.
-    pub nbytes: u64,
-}
-
-/// Which workers could go (Dask's `workers_to_close`).
-#[derive(Clone, Debug, Default)]
-pub struct ToClose {
-    /// Memory limits of those that stay over data held. Default 2.
-    pub memory_ratio: Option<f64>,
-    /// How many shall go.
-    pub n: Option<usize>,
-    /// How many stay at least.
-    pub minimum: Option<usize>,
-    /// How many shall stay.
-    pub target: Option<usize>,
-    /// Workers that go or stay together: worker → group. Empty: each by itself.
-    pub groups: Vec<(WorkerId, String)>,
 }
 
 /// A shuffle that is under way.
@@ -128,103 +112,197 @@ pub struct ShuffleView {
 impl Core {
     /// A task by its key.
     pub fn task(&self, key: &Key) -> Option<TaskView> {
-        let _ = key;
-        None
+        let task = &self.tasks[self.tasks.find(key)?];
+        let keys = |set: &crate::state::set::Set<_>| {
+            set.iter().map(|id| self.tasks[id].key.clone()).collect()
+        };
+        Some(TaskView {
+            key: task.key.clone(),
+            state: task.state,
+            nbytes: task.nbytes,
+            who_has: task.who_has.to_vec(),
+            who_wants: task.who_wants.to_vec(),
+            dependencies: keys(&task.dependencies),
+            dependents: keys(&task.dependents),
+            processing_on: task.processing_on,
+            run_spec: task.run_spec.clone(),
+            annotations: task.annotations.clone(),
+            actor: task.is_actor,
+            priority: task.priority.map(|p| (p.user, p.generation, p.order)),
+            error: task
+                .failure
+                .as_ref()
+                .map(|f| (f.blame.key.clone(), Arc::clone(&f.blame.error))),
+            typename: task.result_type.as_ref().map(|t| Arc::clone(&t.name)),
+            type_: task.result_type.as_ref().and_then(|t| t.pickle.clone()),
+            retries: task.retries,
+            suspicious: task.suspicious,
+            worker_restrictions: task.worker_restrictions().to_vec(),
+            prefix: Arc::clone(&self.groups.prefix_of(task.group).name),
+            group: Arc::clone(&self.groups.get(task.group).name),
+        })
     }
 
     /// The state of a task: cheaper than [`task`](Self::task).
     pub fn task_state(&self, key: &Key) -> Option<TaskStateName> {
-        let _ = key;
-        None
+        self.tasks.find(key).map(|id| self.tasks[id].state)
+    }
+
+    /// Bytes of a result in memory.
+    pub fn nbytes(&self, key: &Key) -> Option<u64> {
+        self.tasks
+            .find(key)
+            .and_then(|id| u64::try_from(self.tasks[id].nbytes).ok())
     }
 
     /// Workers that hold a key.
     pub fn who_has(&self, key: &Key) -> Vec<WorkerId> {
-        let _ = key;
-        Vec::new()
+        self.tasks
+            .find(key)
+            .map(|id| self.tasks[id].who_has.to_vec())
+            .unwrap_or_default()
     }
 
-    /// All keys, in the order of their creation.
+    /// All keys, in the order of their creation as long as none was forgotten.
     pub fn keys(&self) -> Vec<Key> {
-        Vec::new()
+        self.tasks
+            .iter()
+            .map(|(_, task)| task.key.clone())
+            .collect()
+    }
+
+    /// How many tasks are known.
+    pub fn task_count(&self) -> usize {
+        self.tasks.len()
     }
 
     /// Keys of the results on a worker.
     pub fn has_what(&self, worker: WorkerId) -> Vec<Key> {
-        let _ = worker;
-        Vec::new()
+        self.workers
+            .get(&worker)
+            .map(|w| self.keys_of(&w.has_what))
+            .unwrap_or_default()
     }
 
     /// Keys of the tasks assigned to a worker.
     pub fn processing(&self, worker: WorkerId) -> Vec<Key> {
-        let _ = worker;
-        Vec::new()
+        self.workers
+            .get(&worker)
+            .map(|w| self.keys_of(&w.processing))
+            .unwrap_or_default()
+    }
+
+    fn keys_of(&self, ids: &crate::IdSet<TaskId>) -> Vec<Key> {
+        ids.iter().map(|id| self.tasks[*id].key.clone()).collect()
     }
 
     /// A worker.
     pub fn worker(&self, worker: WorkerId) -> Option<WorkerView> {
-        let _ = worker;
-        None
+        let state = self.workers.get(&worker)?;
+        Some(WorkerView {
+            worker,
+            address: Arc::clone(&state.address),
+            status: state.status,
+            nthreads: state.nthreads,
+            memory_limit: state.memory_limit,
+            nbytes: state.nbytes,
+            processing: state.processing.len(),
+            occupancy: self.occupancy(worker),
+            has_what: state.has_what.len(),
+            long_running: state.long_running.len(),
+            executing: state.executing.len(),
+            last_seen: state.last_seen,
+        })
     }
 
     /// All workers in the order in which they came.
     pub fn workers(&self) -> Vec<WorkerId> {
-        Vec::new()
+        self.workers.keys().copied().collect()
+    }
+
+    /// Workers that take tasks.
+    pub fn running_workers(&self) -> Vec<WorkerId> {
+        self.running.iter().copied().collect()
     }
 
     /// Tasks by state, in the order of [`TaskStateName::KNOWN`].
     pub fn task_counts(&self) -> [u64; 7] {
-        [0; 7]
+        let mut counts = [0; 7];
+        for prefix in self.groups.prefixes() {
+            for (count, of_prefix) in counts.iter_mut().zip(prefix.states) {
+                *count += of_prefix;
+            }
+        }
+        counts
     }
 
     /// Prefixes in the order in which they came.
     pub fn prefixes(&self) -> Vec<PrefixView> {
-        Vec::new()
+        let view = |prefix: &crate::state::group::Prefix| {
+            let mut states = [0; 7];
+            states.copy_from_slice(&prefix.states[..7]);
+            PrefixView {
+                name: Arc::clone(&prefix.name),
+                states,
+                duration: prefix.duration,
+            }
+        };
+        self.groups.prefixes().map(view).collect()
     }
 
     /// Keys that a client wants.
     pub fn wanted_keys(&self, client: ClientId) -> Vec<Key> {
-        let _ = client;
-        Vec::new()
+        self.clients
+            .get(&client)
+            .map(|c| self.keys_of(&c.wants))
+            .unwrap_or_default()
     }
 
-    /// Expected seconds of all work known, over all workers (Dask's `total_occupancy`).
-    pub fn total_occupancy(&self) -> f64 {
-        0.0
-    }
-
-    /// How many workers would do the present work in `target_duration` seconds.
-    pub fn adaptive_target(&self, target_duration: f64) -> u64 {
-        let _ = target_duration;
-        0
-    }
-
-    /// Workers that could go without loss, those with the least to move first.
-    pub fn workers_to_close(&self, choice: &ToClose) -> Vec<WorkerId> {
-        let _ = choice;
-        Vec::new()
+    /// Name of a client.
+    pub fn client_name(&self, client: ClientId) -> Option<Arc<str>> {
+        self.clients.get(&client).map(|c| Arc::clone(&c.name))
     }
 
     /// Since when nothing has been to do; `None` while there is.
     pub fn idle_since(&self) -> Option<Time> {
-        None
+        self.idle_since
     }
 
     /// A shuffle by its id.
     pub fn shuffle(&self, id: &str) -> Option<ShuffleView> {
-        let _ = id;
-        None
+        let shuffle = self.shuffles.get(id)?;
+        Some(ShuffleView {
+            run_id: shuffle.run_id,
+            run_spec: shuffle.run_spec.clone(),
+            participating: shuffle.participating.to_vec(),
+            worker_for: shuffle.worker_for.clone(),
+        })
     }
 
     /// Partitions already placed by active shuffles that share an output task with shuffle `id`.
+    ///
+    /// Without them, the two inputs of one output could lie on two workers, and a merge would never end.
     pub fn shuffle_placements(&self, id: &str) -> Vec<(Value, Arc<str>)> {
-        let _ = id;
-        Vec::new()
-    }
-
-    /// Transitions of keys, or those caused by stimuli, in the order in which they happened.
-    pub fn story(&self, keys: &[Key], stimuli: &[String]) -> Vec<(Time, Transition)> {
-        let _ = (keys, stimuli);
-        Vec::new()
+        let Some(barrier) = self.barrier_of(id) else {
+            return Vec::new();
+        };
+        let mut placements = Vec::new();
+        for output in self.tasks[barrier].dependents.iter() {
+            for other in self.tasks[output]
+                .dependencies
+                .iter()
+                .filter(|other| self.tasks[*other].is_barrier)
+            {
+                let name = self.tasks[other]
+                    .key
+                    .as_str()
+                    .and_then(|key| key.strip_prefix(BARRIER));
+                if let Some(shuffle) = name.and_then(|name| self.shuffles.get(name)) {
+                    placements.extend(shuffle.worker_for.iter().cloned());
+                    return placements;
+                }
+            }
+        }
+        placements
     }
 }

@@ -5,12 +5,11 @@ import os
 import sys
 import time
 
-import cloudpickle
-import msgpack
 import dask
+import msgpack
 from dask import delayed
 from dask._expr import LLGExpr
-from dask._task_spec import Alias, DataNode, Task, TaskRef
+from dask._task_spec import DataNode, Task, TaskRef
 from dask.base import collections_to_expr
 from distributed.client import _MapExpr
 from distributed.protocol import serialize

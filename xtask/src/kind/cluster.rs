@@ -207,6 +207,7 @@ fn describe(cache: &Cache, provider: Provider) -> Result<()> {
     let description = json!({
         "kubeconfig": kubeconfig(cache),
         "network_namespace": provider.namespace(),
+        "kubectl": go::tool(cache, "kubectl")?,
     });
     fs::write(&path, format!("{description:#}\n"))
         .with_context(|| format!("failed to write {}", path.display()))

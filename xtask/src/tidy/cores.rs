@@ -78,6 +78,7 @@ const PROTOCOL_VALUES: &[&str] = &[
     "KeyError",
     "Payload",
     "PayloadKind",
+    "Value",
     "Frames",
     "Address",
     "key",

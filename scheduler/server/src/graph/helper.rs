@@ -226,20 +226,12 @@ impl Helper {
         let (child, connection) = Child::start(&interpreter, &settings)
             .await
             .map_err(|error| {
-                GraphError::ours(GraphErrorKind::NoInterpreter, with_causes(&error))
+                GraphError::ours(
+                    GraphErrorKind::NoInterpreter,
+                    oxidask_python::with_causes(&error),
+                )
             })?;
-        let (outbox, mut messages) = mpsc::unbounded_channel::<Message>();
-        let mut writer = connection.writer;
-        tokio::spawn(async move {
-            let mut batch = Vec::new();
-            while messages.recv_many(&mut batch, WINDOW).await > 0 {
-                // A child that is gone is noticed by the reader.
-                if writer.write(&batch).await.is_err() {
-                    break;
-                }
-                batch.clear();
-            }
-        });
+        let outbox = connection.writer.into_outbox(WINDOW);
         self.process = Some(Process {
             child,
             reader: connection.reader,
@@ -492,15 +484,4 @@ fn lost(error: &ConnectionError) -> (GraphErrorKind, String) {
         ConnectionError::Decode(error) => format!("sent a malformed answer: {error}"),
     };
     (GraphErrorKind::Crashed, text)
-}
-
-/// An error with its causes on one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
 }

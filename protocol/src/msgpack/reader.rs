@@ -1,8 +1,9 @@
-//! Reading and writing msgpack documents by hand, with map keys of any type and payloads by reference.
+//! Reading one document from the front, borrowing from its frame.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 
-use crate::{DecodeError, DecodeErrorKind, Frames, Payload, PayloadKind};
+use super::{PICKLED, SERIALIZED, SET};
+use crate::{DecodeError, DecodeErrorKind, Payload, PayloadKind};
 
 /// Deepest nesting of arrays and maps that is read. Stock Dask stays below 20.
 pub const MAX_DEPTH: usize = 128;
@@ -10,22 +11,48 @@ pub const MAX_DEPTH: usize = 128;
 type Result<T> = std::result::Result<T, DecodeError>;
 
 /// Reads one msgpack document from the front, borrowing from the frame.
+///
+/// What is built while reading is bounded by the input: arrays and maps are refused unless the document still has a
+/// byte for every value that they and the arrays around them announce ([`collect`](Self::collect)), and every frame
+/// is handed out at most once ([`take_payload`](Self::take_payload)).
 #[derive(Debug, Clone)]
 pub struct Reader<'a> {
-    document: &'a Bytes,
+    bytes: &'a [u8],
+    /// The owner of `bytes`, for values that share its memory; without it they are copied.
+    owner: Option<&'a Bytes>,
     frames: &'a [Bytes],
     at: usize,
     depth: usize,
+    /// Values that the arrays and maps being collected still announce, the present one not counted.
+    announced: usize,
+    /// Last frame that belongs to a payload already read.
+    taken: usize,
 }
 
 impl<'a> Reader<'a> {
     /// A reader of `document`. `frames` are all frames of the message, for payloads (empty where none may occur).
     pub fn new(document: &'a Bytes, frames: &'a [Bytes]) -> Self {
         Self {
-            document,
+            bytes: document,
+            owner: Some(document),
             frames,
             at: 0,
             depth: 0,
+            announced: 0,
+            taken: 0,
+        }
+    }
+
+    /// A reader of bytes that belong to no message.
+    pub fn of_slice(bytes: &'a [u8]) -> Self {
+        Self {
+            bytes,
+            owner: None,
+            frames: &[],
+            at: 0,
+            depth: 0,
+            announced: 0,
+            taken: 0,
         }
     }
 
@@ -48,8 +75,21 @@ impl<'a> Reader<'a> {
     }
 
     /// An error at the current byte.
+    #[cold]
     pub fn fail<T>(&self, kind: DecodeErrorKind) -> Result<T> {
-        Err(DecodeError::new(0, self.at, kind))
+        self.fail_at(self.at, kind)
+    }
+
+    /// An error at a byte passed before.
+    #[cold]
+    pub(crate) fn fail_at<T>(&self, at: usize, kind: DecodeErrorKind) -> Result<T> {
+        Err(DecodeError::new(0, at, kind))
+    }
+
+    #[cold]
+    fn unexpected<T>(&self, expected: &'static str) -> Result<T> {
+        let found = type_name(self.peek()?);
+        self.fail(DecodeErrorKind::Unexpected { expected, found })
     }
 
     /// Byte offset of the next value.
@@ -59,9 +99,11 @@ impl<'a> Reader<'a> {
 
     /// Bytes that have not been read yet. No value can have more elements than this.
     pub fn remaining(&self) -> usize {
-        self.document.len() - self.at
+        self.bytes.len() - self.at
     }
 
+    /// Checks that the document ends here.
+    ///
     /// # Errors
     /// If anything follows the values read so far.
     pub fn finish(&self) -> Result<()> {
@@ -72,15 +114,17 @@ impl<'a> Reader<'a> {
     }
 
     /// The first byte of the next value.
+    #[inline]
     pub fn peek(&self) -> Result<u8> {
-        match self.document.get(self.at) {
+        match self.bytes.get(self.at) {
             Some(byte) => Ok(*byte),
             None => self.fail(DecodeErrorKind::Truncated),
         }
     }
 
+    #[inline]
     fn take(&mut self, n: usize) -> Result<&'a [u8]> {
-        match self.document.get(self.at..).and_then(|rest| rest.get(..n)) {
+        match self.bytes.get(self.at..).and_then(|rest| rest.get(..n)) {
             Some(bytes) => {
                 self.at += n;
                 Ok(bytes)
@@ -89,6 +133,7 @@ impl<'a> Reader<'a> {
         }
     }
 
+    #[inline]
     fn be<const N: usize>(&mut self) -> Result<[u8; N]> {
         let bytes = self.take(N)?;
         let mut out = [0; N];
@@ -96,12 +141,8 @@ impl<'a> Reader<'a> {
         Ok(out)
     }
 
-    fn unexpected<T>(&self, expected: &'static str) -> Result<T> {
-        let found = type_name(self.peek()?);
-        self.fail(DecodeErrorKind::Unexpected { expected, found })
-    }
-
     /// True if the next value is nil, which is then consumed.
+    #[inline]
     pub fn take_nil(&mut self) -> Result<bool> {
         let nil = self.peek()? == 0xc0;
         self.at += usize::from(nil);
@@ -143,9 +184,10 @@ impl<'a> Reader<'a> {
     /// Reads an integer that fits `i64`.
     pub fn i64(&mut self) -> Result<i64> {
         let at = self.at;
-        let value = self.int()?;
-        i64::try_from(value)
-            .map_err(|_| DecodeError::new(0, at, DecodeErrorKind::OutOfRange("i64")))
+        match i64::try_from(self.int()?) {
+            Ok(value) => Ok(value),
+            Err(_) => self.fail_at(at, DecodeErrorKind::OutOfRange("i64")),
+        }
     }
 
     /// Reads an integer ≥ 0. Whole floats are accepted, since Python code computes sizes with floats.
@@ -156,11 +198,12 @@ impl<'a> Reader<'a> {
             if value >= 0.0 && value < 2_f64.powi(64) && value.fract() == 0.0 {
                 return Ok(value as u64);
             }
-            return Err(DecodeError::new(0, at, DecodeErrorKind::OutOfRange("u64")));
+            return self.fail_at(at, DecodeErrorKind::OutOfRange("u64"));
         }
-        let value = self.int()?;
-        u64::try_from(value)
-            .map_err(|_| DecodeError::new(0, at, DecodeErrorKind::OutOfRange("u64")))
+        match u64::try_from(self.int()?) {
+            Ok(value) => Ok(value),
+            Err(_) => self.fail_at(at, DecodeErrorKind::OutOfRange("u64")),
+        }
     }
 
     /// Reads a float, or an integer as a float.
@@ -179,6 +222,8 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Reads a length whose width is that of `tag`: 1, 2 or 4 bytes for `base8`, `base8 + 1` and `base8 + 2`.
+    #[inline]
     fn length(&mut self, tag: u8, base8: u8) -> Result<usize> {
         self.at += 1;
         Ok(match tag.wrapping_sub(base8) {
@@ -188,8 +233,9 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Reads a string.
-    pub fn str(&mut self) -> Result<&'a str> {
+    /// Reads the bytes of a string, which may not be UTF-8.
+    #[inline]
+    fn str_bytes(&mut self) -> Result<&'a [u8]> {
         let tag = self.peek()?;
         let length = match tag {
             0xa0..=0xbf => {
@@ -199,16 +245,37 @@ impl<'a> Reader<'a> {
             0xd9..=0xdb => self.length(tag, 0xd9)?,
             _ => return self.unexpected("str"),
         };
-        let at = self.at;
-        std::str::from_utf8(self.take(length)?)
-            .map_err(|_| DecodeError::new(0, at, DecodeErrorKind::NotUtf8))
+        self.take(length)
+    }
+
+    /// Reads a string.
+    #[inline]
+    pub fn str(&mut self) -> Result<&'a str> {
+        let bytes = self.str_bytes()?;
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Ok(text),
+            Err(_) => self.fail_at(self.at - bytes.len(), DecodeErrorKind::NotUtf8),
+        }
     }
 
     /// Reads a string, or skips a value of another type. For map keys that may be anything.
     pub fn str_or_skip(&mut self) -> Result<Option<&'a str>> {
-        match self.peek()? {
-            0xa0..=0xbf | 0xd9..=0xdb => self.str().map(Some),
-            _ => self.skip().map(|()| None),
+        if self.is_str()? {
+            self.str().map(Some)
+        } else {
+            self.skip().map(|()| None)
+        }
+    }
+
+    /// Reads the name of a field: the bytes of a string, empty if a value of another type stands there.
+    ///
+    /// The bytes are compared with names that are UTF-8, so they need no check of their own.
+    #[inline]
+    pub(crate) fn field(&mut self) -> Result<&'a [u8]> {
+        if self.is_str()? {
+            self.str_bytes()
+        } else {
+            self.skip().map(|()| &[][..])
         }
     }
 
@@ -225,7 +292,10 @@ impl<'a> Reader<'a> {
     /// Reads a byte string as a slice that shares the frame's memory.
     pub fn shared_bin(&mut self) -> Result<Bytes> {
         let bytes = self.bin()?;
-        Ok(self.document.slice_ref(bytes))
+        Ok(match self.owner {
+            Some(owner) => owner.slice_ref(bytes),
+            None => Bytes::copy_from_slice(bytes),
+        })
     }
 
     /// Reads the head of an array: how many values follow. Never more than bytes are left.
@@ -239,10 +309,10 @@ impl<'a> Reader<'a> {
             0xdc | 0xdd => self.length(tag, 0xdb)?,
             _ => return self.unexpected("array"),
         };
-        self.check_count(length)
+        self.check_count(length, length)
     }
 
-    /// Reads the head of a map: how many pairs follow. Never more than bytes are left.
+    /// Reads the head of a map: how many pairs follow. Never more than twice that many bytes are left.
     pub fn map(&mut self) -> Result<usize> {
         let tag = self.peek()?;
         let length = match tag {
@@ -253,11 +323,13 @@ impl<'a> Reader<'a> {
             0xde | 0xdf => self.length(tag, 0xdd)?,
             _ => return self.unexpected("map"),
         };
-        self.check_count(length)
+        self.check_count(length, 2 * length)
     }
 
-    fn check_count(&self, count: usize) -> Result<usize> {
-        if count > self.remaining() {
+    /// Every value takes at least one byte, so fewer bytes than announced values are an end in the middle.
+    #[inline]
+    fn check_count(&self, count: usize, values: usize) -> Result<usize> {
+        if values + self.announced > self.remaining() {
             self.fail(DecodeErrorKind::Truncated)
         } else {
             Ok(count)
@@ -265,6 +337,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Runs `read` one level deeper. All recursion over nested values goes through here.
+    #[inline]
     pub fn nested<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         if self.depth >= MAX_DEPTH {
             return self.fail(DecodeErrorKind::TooDeep(MAX_DEPTH));
@@ -275,6 +348,46 @@ impl<'a> Reader<'a> {
         result
     }
 
+    /// Reads the `length` values of an array whose head was read, one level deeper, into a vector of that size.
+    ///
+    /// The vectors that are open at one time have room for at most as many elements as the document has bytes left:
+    /// an array inside may announce only what those around it leave.
+    pub fn collect<T>(
+        &mut self,
+        length: usize,
+        read: impl FnMut(&mut Self) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        self.collect_by(length, 1, read)
+    }
+
+    /// As [`collect`](Self::collect), for the `length` pairs of a map.
+    pub fn collect_pairs<K, V>(
+        &mut self,
+        length: usize,
+        mut read: impl FnMut(&mut Self) -> Result<(K, V)>,
+    ) -> Result<Vec<(K, V)>> {
+        self.collect_by(length, 2, &mut read)
+    }
+
+    #[inline]
+    fn collect_by<T>(
+        &mut self,
+        length: usize,
+        values_each: usize,
+        mut read: impl FnMut(&mut Self) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        self.check_count(length, values_each * length)?;
+        self.nested(|r| {
+            let mut out = Vec::with_capacity(length);
+            r.announced += values_each * length;
+            for _ in 0..length {
+                r.announced -= values_each;
+                out.push(read(r)?);
+            }
+            Ok(out)
+        })
+    }
+
     /// Passes over one value of any type.
     pub fn skip(&mut self) -> Result<()> {
         // Counts values still to pass instead of recursing, so depth costs nothing.
@@ -283,77 +396,102 @@ impl<'a> Reader<'a> {
             pending -= 1;
             let tag = self.peek()?;
             match tag {
-                0xc0 | 0xc2 | 0xc3 => self.at += 1,
-                0x00..=0x7f | 0xe0..=0xff | 0xcc..=0xd3 => {
-                    self.int()?;
-                }
-                0xca | 0xcb => {
-                    self.f64()?;
-                }
-                0xa0..=0xbf => {
-                    self.at += 1;
-                    self.take(usize::from(tag & 0x1f))?;
-                }
+                0xc0 | 0xc2 | 0xc3 | 0x00..=0x7f | 0xe0..=0xff => self.at += 1,
+                0xcc | 0xd0 => self.pass(2)?,
+                0xcd | 0xd1 => self.pass(3)?,
+                0xce | 0xd2 | 0xca => self.pass(5)?,
+                0xcf | 0xd3 | 0xcb => self.pass(9)?,
+                0xa0..=0xbf => self.pass(1 + usize::from(tag & 0x1f))?,
                 0xd9..=0xdb => {
                     let length = self.length(tag, 0xd9)?;
-                    self.take(length)?;
+                    self.pass(length)?;
                 }
                 0xc4..=0xc6 => {
-                    self.bin()?;
+                    let length = self.length(tag, 0xc4)?;
+                    self.pass(length)?;
                 }
-                0x90..=0x9f | 0xdc | 0xdd => pending += self.array()?,
-                0x80..=0x8f | 0xde | 0xdf => pending += 2 * self.map()?,
+                0x90..=0x9f | 0xdc | 0xdd => {
+                    pending += self.array()?;
+                    self.check_count(0, pending)?;
+                }
+                0x80..=0x8f | 0xde | 0xdf => {
+                    pending += 2 * self.map()?;
+                    self.check_count(0, pending)?;
+                }
                 _ => return self.unexpected("a value without extension type"),
             }
         }
         Ok(())
     }
 
+    #[inline]
+    fn pass(&mut self, n: usize) -> Result<()> {
+        self.take(n).map(|_| ())
+    }
+
     /// The encoded bytes of the next value, which is passed over.
     pub fn raw(&mut self) -> Result<&'a [u8]> {
         let start = self.at;
         self.skip()?;
-        Ok(&self.document[start..self.at])
+        Ok(&self.bytes[start..self.at])
+    }
+
+    /// The encoded bytes since `start`, a [`position`](Self::position) passed before.
+    pub(crate) fn passed(&self, start: usize) -> &'a [u8] {
+        &self.bytes[start..self.at]
     }
 
     /// True if the next value is a map.
+    #[inline]
     pub fn is_map(&self) -> Result<bool> {
         Ok(matches!(self.peek()?, 0x80..=0x8f | 0xde | 0xdf))
     }
 
     /// True if the next value is an array.
+    #[inline]
     pub fn is_array(&self) -> Result<bool> {
         Ok(matches!(self.peek()?, 0x90..=0x9f | 0xdc | 0xdd))
     }
 
     /// True if the next value is a string.
+    #[inline]
     pub fn is_str(&self) -> Result<bool> {
         Ok(matches!(self.peek()?, 0xa0..=0xbf | 0xd9..=0xdb))
     }
 
     /// True if the next value is a byte string.
+    #[inline]
     pub fn is_bin(&self) -> Result<bool> {
         Ok(matches!(self.peek()?, 0xc4..=0xc6))
     }
 
     /// Reads a payload reference, or gives `None` and stays in place if the next value is something else.
+    ///
+    /// Each payload must begin behind the frames of those read before, as senders write them. So a message cannot
+    /// name one frame many times and have it counted and listed as often.
     pub fn take_payload(&mut self) -> Result<Option<Payload>> {
         if self.peek()? != 0x81 {
             return Ok(None);
         }
         let mut probe = self.clone();
         probe.map()?;
-        let kind = match probe.str_or_skip()? {
-            Some("__Serialized__") => PayloadKind::Serialized,
-            Some("__Pickled__") => PayloadKind::Pickled,
+        let (kind, marker) = match probe.str_or_skip()? {
+            Some(SERIALIZED) => (PayloadKind::Serialized, SERIALIZED),
+            Some(PICKLED) => (PayloadKind::Pickled, PICKLED),
             _ => return Ok(None),
         };
-        let index = probe.uint()?;
-        let payload =
-            Payload::from_frames(kind, index, self.frames).map_err(|error| DecodeError {
-                at: if error.frame == 0 { self.at } else { error.at },
-                ..error
-            })?;
+        let index = match probe.int().map(usize::try_from) {
+            Ok(Ok(index)) if index > 0 => index,
+            _ => return self.fail(DecodeErrorKind::BadMarker(marker)),
+        };
+        if index <= self.taken {
+            return self.fail(DecodeErrorKind::FrameTaken {
+                index,
+                taken: self.taken,
+            });
+        }
+        let payload = Payload::from_frames(kind, index, self.frames, self.at)?;
+        self.taken = index + payload.frames.as_slice().len();
         self.at = probe.at;
         Ok(Some(payload))
     }
@@ -364,19 +502,33 @@ impl<'a> Reader<'a> {
         if !self.is_map()? {
             return Ok((self.array()?, false));
         }
-        let at = self.at;
-        if self.map()? == 2
-            && self.str_or_skip()? == Some("__Set__")
-            && self.bool()?
-            && self.str_or_skip()? == Some("as-list")
-        {
-            return Ok((self.array()?, true));
+        match self.take_set()? {
+            Some(length) => Ok((length, true)),
+            None => self.unexpected("array or set"),
         }
-        self.at = at;
-        self.unexpected("array or set")
+    }
+
+    /// Reads the head of a Python set, or gives `None` and stays in place if the next value is something else.
+    pub(crate) fn take_set(&mut self) -> Result<Option<usize>> {
+        if self.peek()? != 0x82 {
+            return Ok(None);
+        }
+        let mut probe = self.clone();
+        probe.map()?;
+        if probe.str_or_skip()? != Some(SET)
+            || !matches!(probe.bool(), Ok(true))
+            || !matches!(probe.str_or_skip(), Ok(Some("as-list")))
+            || !probe.is_array()?
+        {
+            return Ok(None);
+        }
+        let length = probe.array()?;
+        self.at = probe.at;
+        Ok(Some(length))
     }
 }
 
+/// The msgpack type that a first byte announces.
 fn type_name(tag: u8) -> &'static str {
     match tag {
         0x00..=0x7f | 0xcc..=0xd3 | 0xe0..=0xff => "int",
@@ -388,183 +540,5 @@ fn type_name(tag: u8) -> &'static str {
         0xc4..=0xc6 => "bin",
         0xca | 0xcb => "float",
         _ => "extension",
-    }
-}
-
-/// Writes one msgpack document, and collects the frames of the payloads that it refers to.
-#[derive(Debug, Default)]
-pub struct Writer {
-    document: BytesMut,
-    /// Frames 1, 2, … of the message.
-    frames: Vec<Bytes>,
-}
-
-impl Writer {
-    /// An empty document.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// The document alone, for messages and headers without payloads.
-    pub fn into_document(self) -> Bytes {
-        self.document.freeze()
-    }
-
-    /// All frames of the message, the document first.
-    pub fn into_frames(self) -> Vec<Bytes> {
-        let mut frames = Vec::with_capacity(1 + self.frames.len());
-        frames.push(self.document.freeze());
-        frames.extend(self.frames);
-        frames
-    }
-
-    /// Bytes of document and frames so far.
-    pub fn len(&self) -> usize {
-        self.document.len() + self.frames.iter().map(Bytes::len).sum::<usize>()
-    }
-
-    /// True while nothing has been written.
-    pub fn is_empty(&self) -> bool {
-        self.document.is_empty()
-    }
-
-    /// Writes nil.
-    pub fn nil(&mut self) {
-        self.document.put_u8(0xc0);
-    }
-
-    /// Writes a bool.
-    pub fn bool(&mut self, value: bool) {
-        self.document.put_u8(if value { 0xc3 } else { 0xc2 });
-    }
-
-    /// Writes an integer ≥ 0 in the shortest form.
-    pub fn uint(&mut self, value: u64) {
-        let d = &mut self.document;
-        match value {
-            0..=0x7f => d.put_u8(value as u8),
-            0x80..=0xff => {
-                d.put_u8(0xcc);
-                d.put_u8(value as u8);
-            }
-            0x100..=0xffff => {
-                d.put_u8(0xcd);
-                d.put_u16(value as u16);
-            }
-            0x1_0000..=0xffff_ffff => {
-                d.put_u8(0xce);
-                d.put_u32(value as u32);
-            }
-            _ => {
-                d.put_u8(0xcf);
-                d.put_u64(value);
-            }
-        }
-    }
-
-    /// Writes an integer in the shortest form.
-    pub fn int(&mut self, value: i64) {
-        let d = &mut self.document;
-        match value {
-            0.. => self.uint(value as u64),
-            -0x20..=-1 => d.put_i8(value as i8),
-            -0x80..=-0x21 => {
-                d.put_u8(0xd0);
-                d.put_i8(value as i8);
-            }
-            -0x8000..=-0x81 => {
-                d.put_u8(0xd1);
-                d.put_i16(value as i16);
-            }
-            -0x8000_0000..=-0x8001 => {
-                d.put_u8(0xd2);
-                d.put_i32(value as i32);
-            }
-            _ => {
-                d.put_u8(0xd3);
-                d.put_i64(value);
-            }
-        }
-    }
-
-    /// Writes a float of 8 bytes.
-    pub fn f64(&mut self, value: f64) {
-        self.document.put_u8(0xcb);
-        self.document.put_f64(value);
-    }
-
-    fn sized(&mut self, length: usize, tag8: Option<u8>, tag16: u8, tag32: u8) {
-        let d = &mut self.document;
-        match (tag8, length) {
-            (Some(tag), 0..=0xff) => {
-                d.put_u8(tag);
-                d.put_u8(length as u8);
-            }
-            (_, 0..=0xffff) => {
-                d.put_u8(tag16);
-                d.put_u16(length as u16);
-            }
-            _ => {
-                d.put_u8(tag32);
-                d.put_u32(
-                    u32::try_from(length).expect("a msgpack value has fewer than 2^32 elements"),
-                );
-            }
-        }
-    }
-
-    /// Writes a string.
-    pub fn str(&mut self, value: &str) {
-        match value.len() {
-            n @ 0..=31 => self.document.put_u8(0xa0 | n as u8),
-            n => self.sized(n, Some(0xd9), 0xda, 0xdb),
-        }
-        self.document.extend_from_slice(value.as_bytes());
-    }
-
-    /// Writes a byte string. At most 4 GiB, as msgpack allows.
-    pub fn bin(&mut self, value: &[u8]) {
-        self.sized(value.len(), Some(0xc4), 0xc5, 0xc6);
-        self.document.extend_from_slice(value);
-    }
-
-    /// Writes the head of an array; `length` values must follow.
-    pub fn array(&mut self, length: usize) {
-        match length {
-            0..=15 => self.document.put_u8(0x90 | length as u8),
-            _ => self.sized(length, None, 0xdc, 0xdd),
-        }
-    }
-
-    /// Writes the head of a map; `length` keys and values must follow in turn.
-    pub fn map(&mut self, length: usize) {
-        match length {
-            0..=15 => self.document.put_u8(0x80 | length as u8),
-            _ => self.sized(length, None, 0xde, 0xdf),
-        }
-    }
-
-    /// Writes the head of a Python set; `length` values must follow.
-    pub fn set(&mut self, length: usize) {
-        self.map(2);
-        self.str("__Set__");
-        self.bool(true);
-        self.str("as-list");
-        self.array(length);
-    }
-
-    /// Writes a value that is encoded already.
-    pub fn raw(&mut self, encoded: &[u8]) {
-        self.document.extend_from_slice(encoded);
-    }
-
-    /// Writes a reference to a payload and appends its frames to the message.
-    pub fn payload(&mut self, payload: &Payload) {
-        self.map(1);
-        self.str(payload.kind.marker());
-        self.uint(1 + self.frames.len() as u64);
-        self.frames.push(payload.header.clone());
-        self.frames
-            .extend_from_slice(Frames::as_slice(&payload.frames));
     }
 }

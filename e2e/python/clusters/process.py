@@ -3,13 +3,36 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import shlex
 import signal
 import socket
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from typing import IO
 
-from .probe import PROBE
+PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
+
+#: The one thread that forks. The kernel's parent-death signal is tied to the thread that forked,
+#: so it must live as long as this process does.
+_forks = ThreadPoolExecutor(1, thread_name_prefix="fork")
+
+
+def spawn(argv: list[str], env: dict, log: IO) -> subprocess.Popen:
+    """Starts a process that leads a session of its own and is killed when we die."""
+    start = _forks.submit(
+        subprocess.Popen,
+        argv,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+        preexec_fn=lambda: _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
+    )
+    return start.result()
 
 
 def expand(template: str, **values: object) -> list[str]:
@@ -41,7 +64,7 @@ class Process:
     def __init__(self, argv: list[str], env: dict, folder: str, name: str):
         self.log = os.path.join(folder, name + ".log")
         with open(self.log, "wb") as log:
-            self.popen = PROBE.spawn(argv, env, log)
+            self.popen = spawn(argv, env, log)
         self.pid = self.popen.pid
 
     def is_alive(self) -> bool:

@@ -1,0 +1,52 @@
+//! Manifests as users of the stock operator write them.
+
+/// A DaskCluster with the pods that `make_cluster_spec` of dask-kubernetes describes.
+pub(crate) fn cluster(name: &str, image: &str, replicas: u32) -> String {
+    format!(
+        r#"
+apiVersion: kubernetes.dask.org/v1
+kind: DaskCluster
+metadata:
+  name: {name}
+spec:
+  worker:
+    replicas: {replicas}
+    spec:
+      terminationGracePeriodSeconds: 5
+      containers:
+      - name: worker
+        image: "{image}"
+        imagePullPolicy: IfNotPresent
+        args: [dask-worker, --name, $(DASK_WORKER_NAME), --dashboard, --dashboard-address, "8788", --nthreads, "1"]
+        ports:
+        - {{name: http-dashboard, containerPort: 8788, protocol: TCP}}
+  scheduler:
+    spec:
+      terminationGracePeriodSeconds: 5
+      containers:
+      - name: scheduler
+        image: "{image}"
+        imagePullPolicy: IfNotPresent
+        args: [dask-scheduler, --host, 0.0.0.0]
+        ports:
+        - {{name: tcp-comm, containerPort: 8786, protocol: TCP}}
+        - {{name: http-dashboard, containerPort: 8787, protocol: TCP}}
+        readinessProbe:
+          httpGet: {{port: http-dashboard, path: /health}}
+          initialDelaySeconds: 0
+          periodSeconds: 1
+        livenessProbe:
+          httpGet: {{port: http-dashboard, path: /health}}
+          initialDelaySeconds: 15
+          periodSeconds: 20
+    service:
+      type: ClusterIP
+      selector:
+        dask.org/cluster-name: {name}
+        dask.org/component: scheduler
+      ports:
+      - {{name: tcp-comm, protocol: TCP, port: 8786, targetPort: tcp-comm}}
+      - {{name: http-dashboard, protocol: TCP, port: 8787, targetPort: http-dashboard}}
+"#
+    )
+}

@@ -1,0 +1,226 @@
+//! Reading the frames of messages from a stream of bytes.
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::Limits;
+use crate::{DecodeError, DecodeErrorKind, Place};
+
+/// Messages up to this size are read into one buffer, and so are neighbouring small frames of larger messages.
+/// A larger frame gets its own allocation, so that its memory is free when its value is.
+const SMALL: usize = 128 * 1024;
+
+/// First allocation for a large frame. It grows with the bytes that really arrive, not with those announced.
+pub(super) const FIRST_ALLOCATION: usize = 4 * 1024 * 1024;
+
+/// Room that is made for lengths and small messages, when less than a quarter of it is left.
+const ROOM: usize = 16 * 1024;
+
+/// Reads messages from a byte stream without doing I/O.
+///
+/// Read into [`space`](Self::space), then call [`poll`](Self::poll) until it gives `None`.
+///
+/// Memory: what has arrived of the present message, twice that for a large frame that grows, 40 bytes per frame, and
+/// at most 4 MiB ahead of the peer. A small frame keeps up to 128 KiB of its neighbours alive; copy
+/// it to keep it for long.
+#[derive(Debug)]
+pub struct FrameDecoder {
+    limits: Limits,
+    /// Bytes of lengths and small messages, and the head of the next message.
+    buffer: BytesMut,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Waiting for the lengths.
+    Lengths,
+    /// A small message: all frames come out of `buffer`.
+    Small { lengths: Vec<usize>, total: usize },
+    /// A large message: its frames are filled in buffers of their own.
+    Large(Large),
+}
+
+/// The frames of a large message, of which `done` have arrived.
+#[derive(Debug)]
+struct Large {
+    lengths: Vec<usize>,
+    done: Vec<Bytes>,
+    /// How many of the frames after `done` share `current`.
+    group: usize,
+    /// Their bytes.
+    group_bytes: usize,
+    /// What has arrived of them.
+    current: BytesMut,
+}
+
+impl FrameDecoder {
+    /// A decoder for a fresh connection.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            buffer: BytesMut::new(),
+            state: State::Lengths,
+        }
+    }
+
+    /// Changes the limits for messages that have not begun.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// Where the next bytes of the stream go, and how many may be put there.
+    ///
+    /// The limit keeps bytes of the following frame or message out of the buffer of a large frame.
+    pub fn space(&mut self) -> (&mut BytesMut, usize) {
+        let missing = match &mut self.state {
+            State::Large(large) => {
+                let missing = large.group_bytes - large.current.len();
+                let current = &mut large.current;
+                if current.capacity() == current.len() {
+                    current.reserve(missing.min(FIRST_ALLOCATION.max(current.len())));
+                }
+                return (current, missing);
+            }
+            State::Small { total, .. } => total.saturating_sub(self.buffer.len()),
+            State::Lengths => 0,
+        };
+        if self.buffer.capacity() - self.buffer.len() < missing.max(ROOM / 4) {
+            self.buffer.reserve(missing.max(ROOM));
+        }
+        (&mut self.buffer, usize::MAX)
+    }
+
+    /// The next whole message, or `None` while bytes are missing.
+    ///
+    /// # Errors
+    /// If lengths exceed the limits or contradict each other; the stream cannot be read further.
+    pub fn poll(&mut self) -> Result<Option<Vec<Bytes>>, DecodeError> {
+        if matches!(self.state, State::Lengths) {
+            let Some((lengths, total)) = self.take_lengths()? else {
+                return Ok(None);
+            };
+            self.state = if total <= SMALL {
+                State::Small { lengths, total }
+            } else {
+                State::Large(Large::new(lengths))
+            };
+        }
+        let frames = match &mut self.state {
+            State::Lengths => return Ok(None),
+            State::Small { lengths, total } => {
+                if self.buffer.len() < *total {
+                    return Ok(None);
+                }
+                let mut body = self.buffer.split_to(*total).freeze();
+                lengths.iter().map(|n| body.split_to(*n)).collect()
+            }
+            State::Large(large) => match large.fill(&mut self.buffer) {
+                Some(frames) => frames,
+                None => return Ok(None),
+            },
+        };
+        self.state = State::Lengths;
+        Ok(Some(frames))
+    }
+
+    /// True between two messages: a stream that ends here was closed cleanly.
+    pub fn is_between_messages(&self) -> bool {
+        matches!(self.state, State::Lengths) && self.buffer.is_empty()
+    }
+
+    /// The lengths of the frames and their sum, once they have arrived.
+    fn take_lengths(&mut self) -> Result<Option<(Vec<usize>, usize)>, DecodeError> {
+        let too_much = |at, what, declared, limit| {
+            let kind = DecodeErrorKind::Limit {
+                what,
+                declared,
+                limit,
+            };
+            Err(DecodeError::at_place(Place::Lengths { at }, kind))
+        };
+        if self.buffer.len() < 16 {
+            return Ok(None);
+        }
+        let first_part = (&self.buffer[0..8]).get_u64_le();
+        let count = (&self.buffer[8..16]).get_u64_le();
+        if count > self.limits.frames {
+            return too_much(8, "frames of one message", count, self.limits.frames);
+        }
+        let lengths_bytes = 8 * (count + 1);
+        let limit = self.limits.message_bytes;
+        if first_part.saturating_sub(lengths_bytes) > limit {
+            return too_much(0, "bytes of one message", first_part, limit);
+        }
+        let head = 8 + lengths_bytes as usize;
+        if self.buffer.len() < head {
+            return Ok(None);
+        }
+        let mut lengths = Vec::with_capacity(count as usize);
+        let mut rest = &self.buffer[16..head];
+        let mut total = 0_u64;
+        let mut is_on_boundary = first_part == lengths_bytes;
+        for index in 0..count as usize {
+            let length = rest.get_u64_le();
+            total = total.saturating_add(length);
+            if total > limit {
+                return too_much(16 + 8 * index, "bytes of one message", total, limit);
+            }
+            is_on_boundary |= first_part == lengths_bytes + total;
+            lengths.push(length as usize);
+        }
+        if !is_on_boundary {
+            let kind = DecodeErrorKind::BadSplit(first_part);
+            return Err(DecodeError::at_place(Place::Lengths { at: 0 }, kind));
+        }
+        self.buffer.advance(head);
+        Ok(Some((lengths, total as usize)))
+    }
+}
+
+impl Large {
+    fn new(lengths: Vec<usize>) -> Self {
+        let mut large = Self {
+            done: Vec::with_capacity(lengths.len()),
+            lengths,
+            group: 0,
+            group_bytes: 0,
+            current: BytesMut::new(),
+        };
+        large.next_group();
+        large
+    }
+
+    /// Takes a large frame, or as many small ones as fit a small buffer.
+    fn next_group(&mut self) {
+        (self.group, self.group_bytes) = (0, 0);
+        for length in &self.lengths[self.done.len()..] {
+            if self.group > 0 && self.group_bytes + length > SMALL {
+                break;
+            }
+            self.group += 1;
+            self.group_bytes += length;
+        }
+    }
+
+    /// Moves bytes that arrived with the lengths, and gives the frames when the last is complete.
+    fn fill(&mut self, buffer: &mut BytesMut) -> Option<Vec<Bytes>> {
+        while self.group > 0 {
+            let missing = self.group_bytes - self.current.len();
+            let have = missing.min(buffer.len());
+            if have > 0 {
+                self.current.extend_from_slice(&buffer[..have]);
+                buffer.advance(have);
+            }
+            if have < missing {
+                return None;
+            }
+            let mut body = std::mem::take(&mut self.current).freeze();
+            let first = self.done.len();
+            for length in &self.lengths[first..first + self.group] {
+                self.done.push(body.split_to(*length));
+            }
+            self.next_group();
+        }
+        Some(std::mem::take(&mut self.done))
+    }
+}

@@ -1,0 +1,28 @@
+//! Frames: how one message is cut into lengths and bytes.
+
+mod decode;
+mod encode;
+#[cfg(test)]
+mod tests;
+
+pub use decode::FrameDecoder;
+pub use encode::encode;
+
+/// What a peer may announce before the connection is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Frames in one message.
+    pub frames: u64,
+    /// Bytes of one message, all frames together.
+    pub message_bytes: u64,
+}
+
+impl Default for Limits {
+    /// One million frames and 64 GiB, far above what Dask sends (it cuts frames at 64 MiB).
+    fn default() -> Self {
+        Self {
+            frames: 1_000_000,
+            message_bytes: 64 << 30,
+        }
+    }
+}

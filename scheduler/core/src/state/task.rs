@@ -1,0 +1,328 @@
+//! Tasks and the table that finds them by key.
+
+use std::hash::BuildHasher;
+use std::ops::{Index, IndexMut};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use foldhash::quality::FixedState;
+use hashbrown::HashTable;
+use oxidask_protocol::{Key, Payload};
+
+use super::group::GroupId;
+use super::set::Set;
+use crate::action::TaskStateName;
+use crate::event::{Annotations, TaskError};
+use crate::ids::{ClientId, TaskId, WorkerId};
+
+/// (−user priority, generation, order): smaller runs first.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Priority {
+    pub(crate) user: f64,
+    pub(crate) generation: f64,
+    pub(crate) order: i64,
+}
+
+impl Priority {
+    /// A number per part that orders as the part does, for sorted sets.
+    pub(crate) fn rank(self) -> (u64, u64, i64) {
+        (rank(self.user), rank(self.generation), self.order)
+    }
+}
+
+/// Maps floats to integers in the same order (`-0.0` and `0.0` count as equal).
+pub(crate) fn rank(value: f64) -> u64 {
+    let bits = (value + 0.0).to_bits();
+    if bits >> 63 == 0 {
+        bits | 1 << 63
+    } else {
+        !bits
+    }
+}
+
+/// What is known of a task. Ids in its sets are those of known tasks, workers and clients.
+#[derive(Debug)]
+pub(crate) struct Task {
+    pub(crate) key: Key,
+    pub(crate) state: TaskStateName,
+    /// Never offered to the queue: an output of a shuffle, which belongs to a worker.
+    pub(crate) never_queued: bool,
+    /// Reads from outside: a root, whatever it depends on.
+    pub(crate) data_producer: bool,
+    /// The barrier of a shuffle.
+    pub(crate) is_barrier: bool,
+    pub(crate) is_actor: bool,
+    /// A dependency was forgotten, so it can never run again.
+    pub(crate) has_lost_dependencies: bool,
+    pub(crate) group: GroupId,
+    /// `None`: scattered data, or a placeholder for a definition that is still to come.
+    pub(crate) run_spec: Option<Payload>,
+    /// Set once, by the first graph that defines the task.
+    pub(crate) priority: Option<Priority>,
+    pub(crate) dependencies: Set<TaskId>,
+    /// The reverse of `dependencies`.
+    pub(crate) dependents: Set<TaskId>,
+    /// Dependencies that are not in memory. Empty unless `waiting`.
+    pub(crate) waiting_on: Set<TaskId>,
+    /// Dependents that are waiting, no-worker, queued or processing, and need the data.
+    pub(crate) waiters: Set<TaskId>,
+    /// Clients that want it. The reverse of `Client::wants`.
+    pub(crate) who_wants: Set<ClientId>,
+    /// Workers that hold the result. The reverse of `Worker::has_what`. Empty unless `memory`.
+    pub(crate) who_has: Set<WorkerId>,
+    /// The worker that it is assigned to. Some if and only if `processing`.
+    pub(crate) processing_on: Option<WorkerId>,
+    /// Bytes of the result, −1 if unknown.
+    pub(crate) nbytes: i64,
+    /// The last attempt.
+    pub(crate) run_id: i64,
+    pub(crate) annotations: Option<Arc<Annotations>>,
+    /// Overrides the workers of `annotations`.
+    pub(crate) restriction: Option<Box<[String]>>,
+    /// Some if the task is erred, or is about to be.
+    pub(crate) failure: Option<Box<Failure>>,
+    pub(crate) result_type: Option<Arc<ResultType>>,
+    pub(crate) retries: u32,
+    pub(crate) suspicious: u32,
+}
+
+/// Why a task is erred.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    pub(crate) blame: Arc<Blame>,
+    /// Workers that remember the failure and are to forget it.
+    pub(crate) erred_on: Set<WorkerId>,
+}
+
+/// The task that raised an exception; it may be forgotten before those that failed because of it.
+#[derive(Debug)]
+pub(crate) struct Blame {
+    pub(crate) key: Key,
+    pub(crate) error: Arc<TaskError>,
+}
+
+/// The class of a result; one for all tasks that return it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct ResultType {
+    pub(crate) name: Arc<str>,
+    pub(crate) pickle: Option<Bytes>,
+}
+
+impl Task {
+    pub(crate) fn new(key: Key, group: GroupId) -> Self {
+        Self {
+            key,
+            state: TaskStateName::Released,
+            never_queued: false,
+            data_producer: false,
+            is_barrier: false,
+            is_actor: false,
+            has_lost_dependencies: false,
+            group,
+            run_spec: None,
+            priority: None,
+            dependencies: Set::Empty,
+            dependents: Set::Empty,
+            waiting_on: Set::Empty,
+            waiters: Set::Empty,
+            who_wants: Set::Empty,
+            who_has: Set::Empty,
+            processing_on: None,
+            nbytes: -1,
+            run_id: -1,
+            annotations: None,
+            restriction: None,
+            failure: None,
+            result_type: None,
+            retries: 0,
+            suspicious: 0,
+        }
+    }
+
+    /// Workers, names or hosts where it may run; empty for anywhere.
+    pub(crate) fn worker_restrictions(&self) -> &[String] {
+        match (&self.restriction, &self.annotations) {
+            (Some(workers), _) => workers,
+            (None, Some(annotations)) => &annotations.workers,
+            (None, None) => &[],
+        }
+    }
+
+    pub(crate) fn resource_restrictions(&self) -> &[(String, f64)] {
+        self.annotations
+            .as_ref()
+            .map_or(&[], |annotations| &annotations.resources)
+    }
+
+    /// The task failed, or will, because of `blame`.
+    pub(crate) fn blame_on(&mut self, blame: Arc<Blame>) {
+        match &mut self.failure {
+            Some(failure) => failure.blame = blame,
+            None => {
+                self.failure = Some(Box::new(Failure {
+                    blame,
+                    erred_on: Set::Empty,
+                }))
+            }
+        }
+    }
+
+    /// A place in the order of tasks, also for those without priority (scattered data), which come first.
+    pub(crate) fn rank(&self) -> (u64, u64, i64) {
+        self.priority.map_or((0, 0, 0), Priority::rank)
+    }
+
+    /// Somebody needs the data: a client, or a dependent that has not run.
+    pub(crate) fn is_needed(&self) -> bool {
+        !self.who_wants.is_empty() || !self.waiters.is_empty()
+    }
+}
+
+/// All tasks. An id is reused after its task was forgotten, but ids live in no place that outlasts the task:
+/// `validate` checks that every id in every set names a known task.
+#[derive(Debug)]
+pub(crate) struct TaskTable {
+    slots: Vec<Option<Task>>,
+    free: Vec<TaskId>,
+    by_key: HashTable<TaskId>,
+    hasher: FixedState,
+}
+
+impl TaskTable {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            by_key: HashTable::new(),
+            hasher: FixedState::with_seed(seed),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    pub(crate) fn find(&self, key: &Key) -> Option<TaskId> {
+        let hash = self.hasher.hash_one(key);
+        self.by_key.find(hash, |id| self[*id].key == *key).copied()
+    }
+
+    pub(crate) fn get(&self, id: TaskId) -> Option<&Task> {
+        self.slots.get(id.0 as usize).and_then(Option::as_ref)
+    }
+
+    /// Adds a task whose key is not in the table.
+    pub(crate) fn insert(&mut self, task: Task) -> TaskId {
+        let hash = self.hasher.hash_one(&task.key);
+        let id = match self.free.pop() {
+            Some(id) => {
+                self.slots[id.0 as usize] = Some(task);
+                id
+            }
+            None => {
+                let index =
+                    u32::try_from(self.slots.len()).expect("fewer than 2^32 tasks fit into memory");
+                self.slots.push(Some(task));
+                TaskId(index)
+            }
+        };
+        let Self {
+            by_key,
+            slots,
+            hasher,
+            ..
+        } = self;
+        by_key.insert_unique(hash, id, |id| {
+            let task = slots[id.0 as usize]
+                .as_ref()
+                .expect("every id in the index names a task");
+            hasher.hash_one(&task.key)
+        });
+        id
+    }
+
+    pub(crate) fn remove(&mut self, id: TaskId) -> Option<Task> {
+        let task = self.slots.get_mut(id.0 as usize)?.take()?;
+        let hash = self.hasher.hash_one(&task.key);
+        if let Ok(entry) = self.by_key.find_entry(hash, |other| *other == id) {
+            entry.remove();
+        }
+        self.free.push(id);
+        if self.by_key.is_empty() && self.slots.len() > 4096 {
+            // Nothing refers to any id now; the memory of a large graph goes back.
+            self.slots = Vec::new();
+            self.free = Vec::new();
+            self.by_key = HashTable::new();
+        }
+        Some(task)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (TaskId, &Task)> {
+        self.slots
+            .iter()
+            .enumerate()
+            .filter_map(|(i, slot)| Some((TaskId(i as u32), slot.as_ref()?)))
+    }
+}
+
+impl Index<TaskId> for TaskTable {
+    type Output = Task;
+
+    fn index(&self, id: TaskId) -> &Task {
+        self.slots[id.0 as usize]
+            .as_ref()
+            .expect("ids in sets name known tasks")
+    }
+}
+
+impl IndexMut<TaskId> for TaskTable {
+    fn index_mut(&mut self, id: TaskId) -> &mut Task {
+        self.slots[id.0 as usize]
+            .as_mut()
+            .expect("ids in sets name known tasks")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_stays_within_its_budget_of_memory() {
+        assert!(
+            size_of::<Option<Task>>() <= 320,
+            "{}",
+            size_of::<Option<Task>>()
+        );
+    }
+
+    #[test]
+    fn floats_and_their_ranks_have_the_same_order() {
+        let values = [
+            f64::NEG_INFINITY,
+            -2.5,
+            -1.0,
+            0.0,
+            0.99,
+            1.0,
+            7e9,
+            f64::INFINITY,
+        ];
+        assert!(values.windows(2).all(|pair| rank(pair[0]) < rank(pair[1])));
+        assert_eq!(rank(-0.0), rank(0.0));
+    }
+
+    #[test]
+    fn keys_are_found_until_their_task_is_removed() {
+        let mut table = TaskTable::new(1);
+        let ids: Vec<_> = (0..100)
+            .map(|i| table.insert(Task::new(Key::from(i), GroupId(0))))
+            .collect();
+        assert_eq!(table.find(&Key::from(42)), Some(ids[42]));
+        table.remove(ids[42]);
+        assert_eq!(table.find(&Key::from(42)), None);
+        let again = table.insert(Task::new(Key::from("x"), GroupId(0)));
+        assert_eq!(table.find(&Key::from("x")), Some(again));
+        assert_eq!(table.len(), 100);
+    }
+}

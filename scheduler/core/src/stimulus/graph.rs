@@ -1,0 +1,257 @@
+//! A client submits a graph.
+
+use std::sync::Arc;
+
+use oxidask_protocol::Key;
+
+use crate::Core;
+use crate::action::Action;
+use crate::action::TaskStateName::{Erred, Forgotten, Memory, Released, Waiting};
+use crate::event::{Actors, NewTask, TaskRole, UpdateGraph};
+use crate::ids::{ClientId, TaskId};
+use crate::state::task::Priority;
+
+/// A task submitted from inside a task comes before those of its parent's generation by this much.
+const SUBTASK_ADVANCE: f64 = 0.01;
+
+impl Core {
+    /// Source: distributed `update_graph`, `_create_taskstate_from_graph`, `_generate_taskstates`.
+    pub(super) fn update_graph(&mut self, graph: UpdateGraph) {
+        let UpdateGraph {
+            client,
+            tasks,
+            wanted,
+            submitting_task,
+            fifo_timeout,
+            actors,
+            user_priority,
+            ..
+        } = graph;
+        if !self.clients.contains_key(&client) {
+            return;
+        }
+        let generation = self.begin_generation(submitting_task.as_ref(), fifo_timeout);
+        let mut new: Vec<TaskId> = Vec::with_capacity(tasks.len());
+        let defined = self.define(tasks, generation, user_priority, &mut new);
+        if let Some(lost) = self.lost_dependencies(&wanted, &defined) {
+            self.refuse_lost(client, wanted, &lost, &new);
+            return;
+        }
+        let touched = self.connect(defined);
+
+        let mut wanted_ids: Vec<TaskId> = Vec::with_capacity(wanted.len());
+        for key in &wanted {
+            let Some(id) = self.tasks.find(key) else {
+                continue;
+            };
+            self.begin_interest(client, id);
+            wanted_ids.push(id);
+        }
+        self.mark_actors(&actors, &wanted_ids);
+
+        let mut start: Vec<TaskId> = wanted_ids
+            .iter()
+            .copied()
+            .filter(|id| self.tasks[*id].state == Released)
+            .collect();
+        start.sort_by_key(|id| std::cmp::Reverse(self.tasks[*id].rank()));
+        for id in start {
+            self.recommend(id, Waiting);
+        }
+        for id in &touched {
+            self.blame_erred_dependency(*id);
+        }
+        // What was in memory or erred before is reported at once; the rest when it gets there.
+        let reported: Vec<TaskId> = wanted_ids
+            .into_iter()
+            .filter(|id| matches!(self.tasks[*id].state, Memory | Erred))
+            .collect();
+        for id in reported {
+            self.report_state(client, id);
+        }
+    }
+
+    /// The generation of the tasks of a graph: later graphs come after earlier ones.
+    ///
+    /// Source: distributed `_set_priorities`.
+    fn begin_generation(
+        &mut self,
+        submitting_task: Option<&Key>,
+        fifo_timeout: std::time::Duration,
+    ) -> f64 {
+        if let Some(key) = submitting_task {
+            let parent = self.tasks.find(key).and_then(|id| self.tasks[id].priority);
+            return parent.map_or(self.generation, |priority| {
+                priority.generation - SUBTASK_ADVANCE
+            });
+        }
+        if self
+            .generation_began
+            .is_none_or(|began| self.now - began > fifo_timeout)
+        {
+            self.generation += 1.0;
+            self.generation_began = Some(self.now);
+        }
+        self.generation
+    }
+
+    /// Makes the tasks of a graph, or gives a definition to those that had none. What is defined already keeps its
+    /// definition. Gives each task with the dependencies that its definition names.
+    fn define(
+        &mut self,
+        tasks: Vec<NewTask>,
+        generation: f64,
+        user_priority: f64,
+        new: &mut Vec<TaskId>,
+    ) -> Vec<(TaskId, Vec<Key>)> {
+        let mut defined = Vec::with_capacity(tasks.len());
+        for NewTask {
+            key,
+            run_spec,
+            dependencies,
+            order,
+            data_producer,
+            annotations,
+            role,
+        } in tasks
+        {
+            let id = match self.tasks.find(&key) {
+                Some(id) => id,
+                None => {
+                    let id = self.new_task(key);
+                    new.push(id);
+                    id
+                }
+            };
+            let task = &mut self.tasks[id];
+            if task.run_spec.is_some() || !task.who_has.is_empty() {
+                self.check_collision(id, &dependencies);
+                continue;
+            }
+            let user = annotations
+                .as_ref()
+                .and_then(|a| a.priority)
+                .unwrap_or(user_priority);
+            task.priority.get_or_insert(Priority {
+                user: -user,
+                generation,
+                order,
+            });
+            task.run_spec = Some(run_spec);
+            task.data_producer = data_producer;
+            task.is_barrier = role == TaskRole::ShuffleBarrier;
+            task.retries = annotations.as_ref().map_or(0, |a| a.retries);
+            task.annotations = annotations;
+            defined.push((id, dependencies));
+        }
+        defined
+    }
+
+    /// One name for two different tasks is the user's mistake; the first definition holds.
+    fn check_collision(&self, id: TaskId, dependencies: &[Key]) {
+        let task = &self.tasks[id];
+        let same = task.dependencies.len() == dependencies.len()
+            && dependencies.iter().all(|key| {
+                self.tasks
+                    .find(key)
+                    .is_some_and(|d| task.dependencies.contains(d))
+            });
+        if !same && task.run_spec.is_some() {
+            tracing::warn!(
+                key = %task.key,
+                "detected different `run_spec` for one key in two graphs: the first is kept; use unique key names"
+            );
+        }
+    }
+
+    /// Keys that are needed but neither defined nor known.
+    fn lost_dependencies(
+        &self,
+        wanted: &[Key],
+        defined: &[(TaskId, Vec<Key>)],
+    ) -> Option<Vec<Key>> {
+        let unknown = |key: &&Key| self.tasks.find(key).is_none();
+        let lost: Vec<Key> = wanted
+            .iter()
+            .chain(defined.iter().flat_map(|(_, d)| d))
+            .filter(unknown)
+            .cloned()
+            .collect();
+        (!lost.is_empty()).then_some(lost)
+    }
+
+    /// A graph that needs data which are gone is refused as a whole.
+    fn refuse_lost(&mut self, client: ClientId, wanted: Vec<Key>, lost: &[Key], new: &[TaskId]) {
+        tracing::info!(missing = %lost[0], count = lost.len(), "a graph depends on lost data; its keys are cancelled");
+        for id in new {
+            self.transition(*id, Forgotten);
+        }
+        let reason = Some("lost dependencies".to_owned());
+        self.actions.push_back(Action::CancelledKeys {
+            client: Some(client),
+            keys: wanted,
+            reason,
+            message: None,
+        });
+    }
+
+    /// Draws the edges of newly defined tasks. Gives the tasks.
+    fn connect(&mut self, defined: Vec<(TaskId, Vec<Key>)>) -> Vec<TaskId> {
+        let mut touched = Vec::with_capacity(defined.len());
+        for (id, dependencies) in defined {
+            let group = self.tasks[id].group;
+            for key in &dependencies {
+                let Some(dependency) = self.tasks.find(key).filter(|dependency| *dependency != id)
+                else {
+                    continue;
+                };
+                self.tasks[id].dependencies.insert(dependency);
+                self.tasks[dependency].dependents.insert(id);
+                if self.tasks[dependency].is_barrier {
+                    self.tasks[id].never_queued = true;
+                }
+                let other = self.tasks[dependency].group;
+                if other != group {
+                    self.groups.get_mut(group).dependencies.insert(other);
+                }
+            }
+            touched.push(id);
+        }
+        touched
+    }
+
+    fn mark_actors(&mut self, actors: &Actors, wanted: &[TaskId]) {
+        match actors {
+            Actors::None => {}
+            Actors::Wanted => {
+                for id in wanted {
+                    self.tasks[*id].is_actor = true;
+                }
+            }
+            Actors::Keys(keys) => {
+                for id in keys
+                    .iter()
+                    .filter_map(|key| self.tasks.find(key))
+                    .collect::<Vec<_>>()
+                {
+                    self.tasks[id].is_actor = true;
+                }
+            }
+        }
+    }
+
+    /// A task that depends on a failed one fails at once.
+    fn blame_erred_dependency(&mut self, id: TaskId) {
+        let blame = self.tasks[id].dependencies.iter().find_map(|dependency| {
+            let task = &self.tasks[dependency];
+            task.failure
+                .as_ref()
+                .filter(|_| task.state == Erred)
+                .map(|failure| Arc::clone(&failure.blame))
+        });
+        if let Some(blame) = blame {
+            self.tasks[id].blame_on(blame);
+            self.recommend(id, Erred);
+        }
+    }
+}

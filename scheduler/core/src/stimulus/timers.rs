@@ -1,0 +1,123 @@
+//! What is done when time has passed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use oxidask_protocol::{Value, exception};
+
+use crate::Core;
+use crate::action::Action;
+use crate::action::TaskStateName::Erred;
+use crate::event::TaskError;
+use crate::ids::{TaskId, WorkerId};
+use crate::state::task::Blame;
+use crate::timer::Timer;
+
+/// A time-out is noticed at the latest after this share of it has passed once more.
+const SHARE: u32 = 5;
+
+impl Core {
+    pub(super) fn tick(&mut self) {
+        if self.timers.take_due(Timer::WorkerTtl, self.now) {
+            self.time_out_workers();
+            self.watch_workers();
+        }
+        if self.timers.take_due(Timer::NoWorkers, self.now) {
+            self.time_out_unrunnable();
+            self.watch_unrunnable();
+        }
+        if self.timers.take_due(Timer::Retire, self.now) {
+            self.continue_retirements();
+        }
+    }
+
+    /// Looks at the workers' signs of life from time to time while there are any.
+    pub(crate) fn watch_workers(&mut self) {
+        if let Some(ttl) = self.config.worker_ttl.filter(|_| !self.workers.is_empty()) {
+            self.timers.start(Timer::WorkerTtl, self.now, ttl / SHARE);
+        }
+    }
+
+    /// Source: distributed `check_worker_ttl`.
+    fn time_out_workers(&mut self) {
+        let Some(ttl) = self.config.worker_ttl else {
+            return;
+        };
+        let ttl = ttl.max(10 * self.heartbeat_interval());
+        let silent: Vec<WorkerId> = self
+            .workers
+            .iter()
+            .filter(|(_, w)| self.now - w.last_seen > ttl)
+            .map(|(id, _)| *id)
+            .collect();
+        for worker in silent {
+            self.actions.push_back(Action::WorkerTimedOut { worker });
+        }
+    }
+
+    /// How often a worker gives a sign of life, so that many do not flood the scheduler.
+    ///
+    /// Source: distributed `heartbeat_interval`.
+    pub fn heartbeat_interval(&self) -> Duration {
+        match self.workers.len() {
+            0..=10 => Duration::from_millis(500),
+            11..50 => Duration::from_secs(1),
+            50..200 => Duration::from_secs(2),
+            n => Duration::from_millis(n as u64 * 5 + 1000),
+        }
+    }
+
+    /// Looks at tasks that nobody can run from time to time while there are any.
+    pub(crate) fn watch_unrunnable(&mut self) {
+        let waits =
+            !self.unrunnable.is_empty() || (!self.queued.is_empty() && self.running.is_empty());
+        if let Some(timeout) = self.config.no_workers_timeout.filter(|_| waits) {
+            self.timers
+                .start(Timer::NoWorkers, self.now, timeout / SHARE);
+        }
+    }
+
+    /// Source: distributed `_check_no_workers`.
+    fn time_out_unrunnable(&mut self) {
+        let Some(timeout) = self.config.no_workers_timeout else {
+            return;
+        };
+        let expired: Vec<TaskId> = self
+            .unrunnable
+            .iter()
+            .filter(|(_, since)| self.now - **since >= timeout)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in expired {
+            let task = &self.tasks[id];
+            let seconds = timeout.as_secs_f64();
+            let (pickle, why) = if self.running.is_empty() {
+                (
+                    exception::no_worker(&task.key, seconds),
+                    "without any running workers",
+                )
+            } else {
+                let (workers, resources) =
+                    (task.worker_restrictions(), task.resource_restrictions());
+                (
+                    exception::no_valid_worker(&task.key, workers, resources, seconds),
+                    "for a valid worker",
+                )
+            };
+            let text = format!(
+                "Attempted to run task {:?} but timed out after {seconds} s waiting {why}",
+                task.key
+            );
+            tracing::error!(key = %task.key, "task failed because no worker could run it in time");
+            let error = Arc::new(TaskError {
+                exception: Value::Bin(pickle),
+                traceback: Value::Nil,
+                exception_text: text,
+                traceback_text: String::new(),
+            });
+            let key = task.key.clone();
+            self.tasks[id].blame_on(Arc::new(Blame { key, error }));
+            self.recommend(id, Erred);
+        }
+    }
+}
