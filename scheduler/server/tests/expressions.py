@@ -66,6 +66,15 @@ with dask.annotate(retries=3):
 b = delayed(operator.neg)(a)
 show("annotated", "none", [b.key], collections_to_expr([b], optimize_graph=False))
 
+with dask.annotate(retries=0.5):
+    c = delayed(operator.neg)(1)
+show("wrong_annotation", "none", [c.key], collections_to_expr([c], optimize_graph=False))
+
+cycle = {"a": Task("a", operator.neg, TaskRef("b")), "b": Task("b", operator.neg, TaskRef("a"))}
+rest = {f"n-{i}": Task(f"n-{i}", operator.add, TaskRef("a"), i) for i in range(500)}
+show("small_cycle", "none", ["a"], LLGExpr(cycle))
+show("large_cycle", "none", ["all"], LLGExpr({**cycle, **rest, "all": Task("all", sum, *map(TaskRef, rest))}))
+
 show("raises_when_materialised", "none", ["x"], Raises())
 show("exits", "none", ["x"], Call(os._exit, 7))
 show("sleeps", "none", ["x"], Call(time.sleep, 3600))

@@ -1,6 +1,5 @@
 # Prints pickled functions for the process beside the scheduler: a name, and pickles in hex ("-" for none).
 import os
-import pickle
 import time
 
 import cloudpickle
@@ -72,7 +71,6 @@ def function(scheduler, progress):
 show("progress", setup, function, None)
 show("by_host", lambda worker: worker.host)
 
-from dask._task_spec import Task  # noqa: E402
 from distributed.shuffle._core import P2PBarrierTask  # noqa: E402
 from distributed.shuffle._rechunk import ArrayRechunkSpec  # noqa: E402
 

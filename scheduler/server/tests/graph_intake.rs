@@ -203,6 +203,29 @@ async fn exception_of_the_graph_is_the_clients() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn cycle_is_an_error_that_names_its_tasks() {
+    let intake = GraphIntake::new(config());
+    for name in ["small_cycle", "large_cycle"] {
+        let (kind, text) = failure_of(&intake, name).await;
+        assert_eq!(kind, GraphErrorKind::BadGraph);
+        assert!(
+            text.contains("Cycle detected") && text.contains("-> a"),
+            "{text}"
+        );
+        nodes_of(&intake, "submit").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn annotation_of_a_wrong_type_is_an_error_that_names_it() {
+    let intake = GraphIntake::new(config());
+    let (kind, text) = failure_of(&intake, "wrong_annotation").await;
+    assert_eq!(kind, GraphErrorKind::Raised);
+    assert!(text.contains("retries"), "{text}");
+    nodes_of(&intake, "submit").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn missing_module_and_interpreter_are_named() {
     let intake = GraphIntake::new(config());
     let (kind, text) = failure_of(&intake, "missing_module").await;

@@ -8,8 +8,9 @@ use oxidask_protocol::msgpack::{Reader, Writer};
 use oxidask_protocol::{DecodeError, DecodeErrorKind, Frames, Key, Payload, PayloadKind};
 use rustc_hash::FxHashMap;
 
-use super::order::{self, Dag};
-use super::{Annotations, GraphError, GraphErrorKind, MaterialiseRequest, Node};
+use super::dag::{Dag, DagError};
+use super::order;
+use super::{AnnotationError, Annotations, GraphError, GraphErrorKind, MaterialiseRequest, Node};
 
 const DATA_PRODUCER: u8 = 1;
 const BARRIER: u8 = 2;
@@ -33,6 +34,8 @@ pub(super) enum Body<'a> {
 pub(super) struct StructureAnswer<'a> {
     keys: Vec<Key>,
     annotations: Vec<Annotations>,
+    wrong_annotation: Option<AnnotationError>,
+    /// The helper waits for an order.
     pub(super) asks_order: bool,
     columns: &'a [Bytes],
     pub(super) nodes: Option<NodesAnswer<'a>>,
@@ -97,13 +100,6 @@ impl<'a> Answer<'a> {
                 field => batch.field(field, &mut r)?,
             }
         }
-        if let Some(error) = wrong_annotation {
-            let error = GraphError::ours(GraphErrorKind::Raised, error.to_string());
-            return Ok(Self {
-                id,
-                body: Body::Failed { error, ends: false },
-            });
-        }
         let body = match op {
             "structure" => {
                 let columns = parts
@@ -113,6 +109,7 @@ impl<'a> Answer<'a> {
                 Body::Structure(StructureAnswer {
                     keys,
                     annotations,
+                    wrong_annotation,
                     asks_order,
                     columns,
                     nodes,
@@ -187,6 +184,23 @@ impl<'a> Batch<'a> {
     }
 }
 
+/// Why a structure is no graph.
+pub(super) enum StructureError {
+    /// The helper has sent nonsense.
+    Malformed(DecodeError),
+    /// The user has.
+    Refused(Box<GraphError>),
+}
+
+/// The error that stock Dask raises when it orders such a graph.
+fn cycle_error(cycle: &[u32], keys: &[Key]) -> Box<GraphError> {
+    let mut text = "Cycle detected between the following keys:".to_owned();
+    for position in cycle.iter().chain(cycle.first()) {
+        text.push_str(&format!("\n  -> {}", keys[*position as usize]));
+    }
+    Box::new(GraphError::ours(GraphErrorKind::BadGraph, text))
+}
+
 /// A graph while its nodes come in.
 pub(super) struct Graph {
     keys: Vec<Key>,
@@ -210,21 +224,33 @@ impl Graph {
     pub(super) fn new(
         answer: StructureAnswer<'_>,
         request: &MaterialiseRequest,
-    ) -> Result<Self, DecodeError> {
+    ) -> Result<Self, StructureError> {
         let StructureAnswer {
             keys,
             annotations,
+            wrong_annotation,
             asks_order,
             columns,
             nodes: _,
         } = answer;
-        let inconsistent =
-            || DecodeError::new(1, 0, DecodeErrorKind::OutOfRange("structure of a graph"));
+        if let Some(error) = wrong_annotation {
+            let error = GraphError::ours(GraphErrorKind::Raised, error.to_string());
+            return Err(StructureError::Refused(Box::new(error)));
+        }
+        let inconsistent = || {
+            let kind = DecodeErrorKind::OutOfRange("structure of a graph");
+            StructureError::Malformed(DecodeError::new(1, 0, kind))
+        };
         let [degrees, dependencies, flags, annotation_of] = columns else {
             return Err(inconsistent());
         };
-        let dag =
-            Dag::new(&u32s(degrees), u32s(dependencies), keys.len()).ok_or_else(inconsistent)?;
+        let dag = match Dag::new(&u32s(degrees), u32s(dependencies), keys.len()) {
+            Ok(dag) => dag,
+            Err(DagError::Inconsistent) => return Err(inconsistent()),
+            Err(DagError::Cycle(cycle)) => {
+                return Err(StructureError::Refused(cycle_error(&cycle, &keys)));
+            }
+        };
         let annotation_of = u32s(annotation_of);
         let uniform = annotation_of.is_empty();
         if flags.len() != dag.len()

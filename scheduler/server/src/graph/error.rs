@@ -9,6 +9,8 @@ use oxidask_python::exception;
 pub enum GraphErrorKind {
     /// Python code raised: the expression cannot be unpickled, materialised or pickled, or an annotation is wrong.
     Raised,
+    /// The tasks of the graph need each other in a circle.
+    BadGraph,
     /// There is no interpreter that could do it.
     NoInterpreter,
     /// The helper process died while it worked on the graph.
@@ -60,9 +62,10 @@ impl GraphError {
             GraphErrorKind::TimedOut => "TimeoutError",
             GraphErrorKind::OutOfMemory => "MemoryError",
             GraphErrorKind::Raised => "ValueError",
-            GraphErrorKind::NoInterpreter | GraphErrorKind::Crashed | GraphErrorKind::ShutDown => {
-                "RuntimeError"
-            }
+            GraphErrorKind::BadGraph
+            | GraphErrorKind::NoInterpreter
+            | GraphErrorKind::Crashed
+            | GraphErrorKind::ShutDown => "RuntimeError",
         };
         Self {
             kind,

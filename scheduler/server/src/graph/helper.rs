@@ -9,7 +9,7 @@ use oxidask_python::{Child, ChildSettings, ConnectionError, ConnectionReader, In
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use super::answer::{Answer, Body, Graph};
+use super::answer::{Answer, Body, Graph, StructureError};
 use super::intake::{Shared, State};
 use super::queue::Pending;
 use super::request::{self, Message};
@@ -121,6 +121,8 @@ struct Active {
     graph: Option<Graph>,
     /// Nodes have been passed on, so that it cannot begin again.
     begun: bool,
+    /// It has failed already; what the helper still sends is passed over.
+    refused: bool,
 }
 
 /// How serving a client came to its end.
@@ -336,6 +338,7 @@ impl Process {
                 pending,
                 graph: None,
                 begun: false,
+                refused: false,
             });
         }
     }
@@ -394,12 +397,23 @@ impl Process {
             }
             Body::Structure(mut structure) => {
                 let nodes = structure.nodes.take();
-                let graph = Graph::new(structure, &head.pending.request).map_err(malformed)?;
-                if let Some(positions) = graph.sequence() {
-                    let message = request::order(head.id, positions);
-                    let _ = self.outbox.send(message);
+                let asks_order = structure.asks_order;
+                match Graph::new(structure, &head.pending.request) {
+                    Ok(graph) => head.graph = Some(graph),
+                    Err(StructureError::Malformed(error)) => return Err(malformed(error)),
+                    Err(StructureError::Refused(error)) => {
+                        let _ = head.pending.events.send(GraphEvent::Failed(*error));
+                        head.refused = true;
+                    }
                 }
-                head.graph = Some(graph);
+                if asks_order {
+                    let positions = head
+                        .graph
+                        .as_ref()
+                        .and_then(Graph::sequence)
+                        .unwrap_or_default();
+                    let _ = self.outbox.send(request::order(head.id, positions));
+                }
                 nodes
             }
             Body::Nodes(nodes) => Some(nodes),
@@ -407,6 +421,12 @@ impl Process {
         let Some(nodes) = nodes else {
             return Ok(Taken::More);
         };
+        if head.refused {
+            if nodes.last {
+                active.pop_front();
+            }
+            return Ok(Taken::More);
+        }
         let Some(graph) = &mut head.graph else {
             return Err((
                 GraphErrorKind::Crashed,

@@ -7,6 +7,7 @@
 
 mod annotations;
 mod answer;
+pub mod dag;
 mod error;
 mod helper;
 mod intake;
