@@ -5,8 +5,10 @@
 mod config;
 mod error;
 mod literal;
+pub mod process;
 mod renamed;
 mod sources;
+pub mod tls;
 mod tree;
 mod units;
 mod unused;
