@@ -91,13 +91,25 @@ fn unit_tests(tally: &mut Tally, python: &Python) -> Result<()> {
     )
 }
 
-/// The linters over all our Python, and the tests of the package that travels in the binaries.
+/// Folders of Python tests that need no cluster, each a run of pytest's own.
+const PYTHON_TESTS: &[&str] = &["python/tests", "e2e/conformance/tests", "benches/tests"];
+
+/// The linters over all our Python, and its tests that need no cluster.
 fn python_package(tally: &mut Tally, python: &Python) -> Result<()> {
     let ruff = python.program("ruff");
     tally.run(workspace::command(&ruff).args(["check", "."]))?;
     tally.run(workspace::command(&ruff).args(["format", "--check", "."]))?;
-    if workspace::root().join("python/tests").exists() {
-        tally.run(&mut python.command(&["-m", "pytest", "-q", "python/tests"]))?;
+    for tests in PYTHON_TESTS {
+        if workspace::root().join(tests).exists() {
+            tally.run(&mut python.command(&[
+                "-m",
+                "pytest",
+                "-q",
+                "-p",
+                "no:cacheprovider",
+                tests,
+            ]))?;
+        }
     }
     Ok(())
 }

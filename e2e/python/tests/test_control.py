@@ -42,9 +42,7 @@ def test_a_killed_worker_costs_only_its_own_results(cluster: Cluster, own: Clien
     assert own.gather(futures) == [-n for n in range(20)]
 
 
-def test_a_worker_killed_in_the_middle_of_a_task_has_it_done_by_another(
-    cluster: Cluster, own: Client
-):
+def test_a_worker_killed_in_the_middle_of_a_task_has_it_done_by_another(cluster: Cluster, own: Client):
     def where_and_wait() -> int:
         Event("started").set()
         Event("go on").wait(30)
@@ -61,9 +59,7 @@ def test_a_worker_killed_in_the_middle_of_a_task_has_it_done_by_another(
 
 def test_a_task_that_kills_its_workers_is_given_up(cluster: Cluster):
     dask = Path(sys.executable).parent / "dask"
-    command = (
-        f"{dask} worker {{scheduler}} --host {{host}} --nthreads 1 --name {{name}} --no-dashboard"
-    )
+    command = f"{dask} worker {{scheduler}} --host {{host}} --nthreads 1 --name {{name}} --no-dashboard"
     cluster.start_worker(command=command)
     with Client(cluster.address, timeout=30) as client:
         client.wait_for_workers(1, timeout=60)
@@ -76,9 +72,7 @@ def test_a_task_that_kills_its_workers_is_given_up(cluster: Cluster):
 
 def test_restart_loses_the_data_and_keeps_the_workers(cluster: Cluster):
     dask = Path(sys.executable).parent / "dask"
-    command = (
-        f"{dask} worker {{scheduler}} --host {{host}} --nthreads 1 --name {{name}} --no-dashboard"
-    )
+    command = f"{dask} worker {{scheduler}} --host {{host}} --nthreads 1 --name {{name}} --no-dashboard"
     cluster.start_worker(command=command)
     with Client(cluster.address, timeout=30) as client:
         client.wait_for_workers(1, timeout=60)
@@ -148,10 +142,7 @@ def test_restrictions_resources_and_priorities_are_kept(cluster: Cluster):
         assert client.submit(name, workers=["plain"], pure=False).result(timeout=30) == "plain"
         impossible = client.submit(name, resources={"TPU": 1}, pure=False)
         wait_until(
-            lambda: (
-                client.sync(client.scheduler.get_task_status, keys=[impossible.key])[impossible.key]
-                == "no-worker"
-            )
+            lambda: client.sync(client.scheduler.get_task_status, keys=[impossible.key])[impossible.key] == "no-worker"
         )
 
 

@@ -40,9 +40,7 @@ def test_tasks_exclude_each_other_by_a_lock(client: Client, tmp_path):
 
     counter = tmp_path / "counter"
     counter.write_text("0")
-    client.gather(
-        client.map(lambda _, path: add_one(path), range(20), path=str(counter), pure=False)
-    )
+    client.gather(client.map(lambda _, path: add_one(path), range(20), path=str(counter), pure=False))
     assert counter.read_text() == "20"
 
 

@@ -40,9 +40,7 @@ def test_events_are_logged_by_topic_and_sent_to_subscribers(client: Client):
 
     wait_until(listening)
     client.log_event("weather", "rain")
-    client.submit(
-        lambda: __import__("distributed").get_worker().log_event("weather", {"wind": 3})
-    ).result(timeout=30)
+    client.submit(lambda: __import__("distributed").get_worker().log_event("weather", {"wind": 3})).result(timeout=30)
     wait_until(lambda: len([event for event in seen if event != "calm"]) == 2)
     assert seen[-2] == "rain" and seen[-1]["wind"] == 3
     assert client.get_events("weather")[0][1] == "calm"
@@ -50,9 +48,7 @@ def test_events_are_logged_by_topic_and_sent_to_subscribers(client: Client):
 
 
 def test_print_in_a_task_reaches_the_client(client: Client, capsys):
-    client.submit(lambda: __import__("distributed").print("from the task"), pure=False).result(
-        timeout=30
-    )
+    client.submit(lambda: __import__("distributed").print("from the task"), pure=False).result(timeout=30)
     out: list[str] = []
 
     def arrived() -> bool:

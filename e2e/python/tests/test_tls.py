@@ -1,0 +1,101 @@
+"""TLS as stock has it: a CA of one's own, a client certificate, no check of host names."""
+
+from __future__ import annotations
+
+import datetime
+import operator
+import socket
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from distributed import Client
+from distributed.security import Security
+
+from clusters import Cluster
+
+
+def make_pair(folder: Path, name: str, issuer: tuple | None = None) -> tuple:
+    """A key and a certificate for it, signed by `issuer` or by itself; both written as PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer[1].subject if issuer else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(minutes=5))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
+        .sign(issuer[0] if issuer else key, hashes.SHA256())
+    )
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / f"{name}.key").write_bytes(pem)
+    (folder / f"{name}.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    return key, certificate
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tls")
+    authority = make_pair(folder, "ca")
+    make_pair(folder, "member", authority)
+    make_pair(folder, "other-ca")
+    return folder
+
+
+@pytest.fixture
+def secured(commands, certificates: Path) -> Iterator[Cluster]:
+    files = f"--tls-ca-file {certificates}/ca.pem --tls-cert {certificates}/member.pem"
+    files += f" --tls-key {certificates}/member.key"
+    scheduler = f"{commands.scheduler} --protocol tls {files}"
+    worker = commands.worker.replace("{scheduler}", "{scheduler} " + files)
+    with Cluster(scheduler, worker) as cluster:
+        cluster.address = cluster.address.replace("tcp://", "tls://")
+        yield cluster
+
+
+def security(folder: Path, authority: str = "ca") -> Security:
+    return Security(
+        tls_ca_file=f"{folder}/{authority}.pem",
+        tls_client_cert=f"{folder}/member.pem",
+        tls_client_key=f"{folder}/member.key",
+        require_encryption=True,
+    )
+
+
+def test_client_scheduler_and_workers_compute_over_tls(secured: Cluster, certificates: Path):
+    secured.start_worker()
+    secured.start_worker()
+    with Client(secured.address, security=security(certificates), timeout=30) as client:
+        client.wait_for_workers(2, timeout=30)
+        assert all(address.startswith("tls://") for address in client.nthreads())
+        futures = client.map(operator.neg, range(20))
+        assert client.submit(sum, futures).result(timeout=30) == -190
+
+
+def test_one_without_a_certificate_is_turned_away(secured: Cluster):
+    with pytest.raises((OSError, TimeoutError)):
+        Client(secured.address.replace("tls", "tcp"), timeout=3).close()
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with (
+        pytest.raises((OSError, EOFError)),
+        socket.create_connection((secured.host, secured.port), 10) as raw,
+        context.wrap_socket(raw) as bare,
+    ):
+        bare.sendall(b"\0" * 16)
+        if not bare.recv(16):
+            raise EOFError
+
+
+def test_a_client_that_trusts_another_authority_does_not_connect(secured: Cluster, certificates: Path):
+    with pytest.raises((OSError, TimeoutError)):
+        Client(secured.address, security=security(certificates, "other-ca"), timeout=3).close()
