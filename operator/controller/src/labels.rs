@@ -41,7 +41,8 @@ pub const MIRRORED_REPLICAS: &str = "oxidask.io/cluster-replicas";
 /// Annotation on a DaskCluster: a change of its value replaces the scheduler
 /// pod with one of the present spec.
 pub const RESTART_SCHEDULER: &str = "oxidask.io/restart-scheduler";
-/// Annotation on a DaskJob: how many runner pods were replaced.
+/// Annotation on a DaskJob: how many runner pods were replaced, and the uid of
+/// the last of them.
 pub const RETRIES: &str = "oxidask.io/runner-retries";
 /// Annotation on a DaskAutoscaler: no decision before this time, in seconds
 /// since the epoch. Upstream's name.

@@ -29,6 +29,10 @@ pub use job::{job_cluster, job_runner};
 pub use scheduler::{scheduler_deployment, scheduler_service};
 pub use worker::{WorkerParent, worker_deployment};
 
+pub(crate) use group::group_hash;
+pub(crate) use scheduler::{scheduler_hash, service_hash};
+pub(crate) use worker::worker_hash;
+
 /// The field manager of everything that the operator applies.
 pub const MANAGER: &str = "oxidask-operator";
 

@@ -1,10 +1,11 @@
 //! The scheduler's Deployment and Service.
 
+use kube::ResourceExt as _;
 use oxidask_operator_api::DaskCluster;
 use serde_json::{Value, json};
 
 use super::{metadata, owner};
-use crate::labels::{self, Inherited, SPEC_HASH};
+use crate::labels::{self, Inherited, RESTART_SCHEDULER, SPEC_HASH};
 use crate::names;
 use crate::spec_hash::spec_hash;
 
@@ -19,6 +20,9 @@ pub fn scheduler_deployment(cluster: &DaskCluster, replicas: i64) -> Value {
     let labels = inherited.labels_with(&labels::scheduler(name));
     let mut annotations = inherited.annotations.clone();
     annotations.insert(SPEC_HASH.to_owned(), scheduler_hash(cluster));
+    if let Some(restart) = cluster.annotations().get(RESTART_SCHEDULER) {
+        annotations.insert(RESTART_SCHEDULER.to_owned(), restart.clone());
+    }
     json!({
         "apiVersion": "apps/v1",
         "kind": "Deployment",

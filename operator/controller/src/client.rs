@@ -1,0 +1,52 @@
+//! The client for the API server, with its requests counted.
+
+use anyhow::{Context as _, Result};
+use http::{Request, Response};
+use kube::client::{Body, ClientBuilder};
+use kube::{Client, Config};
+use tower::{BoxError, ServiceExt as _};
+
+use crate::metrics::Metrics;
+
+/// Connects as the environment says: a service account's token in a pod, else
+/// the current context of the kubeconfig.
+///
+/// # Errors
+/// Neither of them is there, or it cannot be read.
+pub async fn connect(metrics: &Metrics) -> Result<Client> {
+    let config = Config::infer().await.context(
+        "failed to find an API server: neither a pod's service account nor a kubeconfig is there",
+    )?;
+    let namespace = config.default_namespace.clone();
+    let service = ClientBuilder::try_from(config)
+        .context("failed to set up the connection to the API server")?
+        .build();
+    let metrics = metrics.clone();
+    let counted = service.map_future_with(metrics);
+    Ok(Client::new(counted, namespace))
+}
+
+/// Counts each request with its method and status.
+trait Counted {
+    fn map_future_with(self, metrics: Metrics) -> CountingService;
+}
+
+type CountingService = tower::util::BoxCloneService<Request<Body>, Response<Body>, BoxError>;
+
+impl Counted for Client {
+    fn map_future_with(self, metrics: Metrics) -> CountingService {
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let (client, metrics) = (self.clone(), metrics.clone());
+            async move {
+                let method = request.method().as_str().to_owned();
+                let answer = client.send(request).await;
+                let code = answer
+                    .as_ref()
+                    .map_or(0, |response| response.status().as_u16());
+                metrics.api_request(&method, code);
+                answer.map_err(BoxError::from)
+            }
+        });
+        service.boxed_clone()
+    }
+}

@@ -1,0 +1,358 @@
+//! The operator's metrics. The registry is a value: tests make their own.
+//!
+//! Every metric has a row in `docs/metrics.md`; a test compares the two.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::{
+    Encoder as _, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
+};
+
+use crate::queue::{Depth, Kind};
+
+/// Seconds; from a reconciliation without a request to a large scale-up.
+const RECONCILE_BUCKETS: &[f64] = &[0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0];
+/// Seconds; from an idle worker to one full of results.
+const DRAIN_BUCKETS: &[f64] = &[0.05, 0.2, 1.0, 5.0, 15.0, 60.0, 300.0];
+/// Seconds from creation to the first time that everything was ready.
+const READY_BUCKETS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0];
+
+/// Handles to all metrics; clones share them.
+#[derive(Clone, Debug)]
+pub struct Metrics(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    registry: Registry,
+    reconciles: IntCounterVec,
+    reconcile_seconds: HistogramVec,
+    queue_due: IntGauge,
+    queue_running: IntGauge,
+    queue_oldest: prometheus::Gauge,
+    watch_events: IntCounterVec,
+    watch_failures: IntCounterVec,
+    api_requests: IntCounterVec,
+    clusters: IntGaugeVec,
+    workers: IntGaugeVec,
+    time_to_ready: HistogramVec,
+    retired: IntCounterVec,
+    drain_seconds: HistogramVec,
+    target: IntGaugeVec,
+    decisions: IntCounterVec,
+    jobs_finished: IntCounterVec,
+    leader: IntGauge,
+    created: IntCounter,
+}
+
+impl Metrics {
+    /// A new registry with every metric in it.
+    ///
+    /// # Panics
+    /// Never: the names are constants and differ, as a test shows.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let counter = |name: &str, help: &str, labels: &[&str]| {
+            let metric = IntCounterVec::new(Opts::new(name, help), labels).expect("a valid name");
+            registry
+                .register(Box::new(metric.clone()))
+                .expect("a new name");
+            metric
+        };
+        let gauge = |name: &str, help: &str, labels: &[&str]| {
+            let metric = IntGaugeVec::new(Opts::new(name, help), labels).expect("a valid name");
+            registry
+                .register(Box::new(metric.clone()))
+                .expect("a new name");
+            metric
+        };
+        let plain = |name: &str, help: &str| {
+            let metric = IntGauge::new(name, help).expect("a valid name");
+            registry
+                .register(Box::new(metric.clone()))
+                .expect("a new name");
+            metric
+        };
+        let histogram = |name: &str, help: &str, labels: &[&str], buckets: &[f64]| {
+            let opts = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+            let metric = HistogramVec::new(opts, labels).expect("a valid name");
+            registry
+                .register(Box::new(metric.clone()))
+                .expect("a new name");
+            metric
+        };
+        let queue_oldest = prometheus::Gauge::new(
+            "dask_operator_queue_oldest_seconds",
+            "How long the oldest resource that is due has been waiting",
+        )
+        .expect("a valid name");
+        registry
+            .register(Box::new(queue_oldest.clone()))
+            .expect("a new name");
+        let created = IntCounter::new(
+            "dask_operator_workers_created_total",
+            "Worker Deployments created",
+        )
+        .expect("a valid name");
+        registry
+            .register(Box::new(created.clone()))
+            .expect("a new name");
+        let inner = Inner {
+            reconciles: counter(
+                "dask_operator_reconcile_total",
+                "Reconciliations by kind and result (ok, retry, terminal, forbidden)",
+                &["kind", "result"],
+            ),
+            reconcile_seconds: histogram(
+                "dask_operator_reconcile_duration_seconds",
+                "Duration of reconciliations",
+                &["kind"],
+                RECONCILE_BUCKETS,
+            ),
+            queue_due: plain(
+                "dask_operator_queue_depth",
+                "Resources that are due and not yet taken",
+            ),
+            queue_running: plain("dask_operator_reconciling", "Resources being reconciled"),
+            queue_oldest,
+            watch_events: counter(
+                "dask_operator_watch_events_total",
+                "Events received by kind",
+                &["kind"],
+            ),
+            watch_failures: counter(
+                "dask_operator_watch_failures_total",
+                "Watches that failed and were started again, by kind",
+                &["kind"],
+            ),
+            api_requests: counter(
+                "dask_operator_api_requests_total",
+                "Requests to the API server by method and status code (0: no answer)",
+                &["method", "code"],
+            ),
+            clusters: gauge("dask_operator_clusters", "Clusters by phase", &["phase"]),
+            workers: gauge(
+                "dask_operator_workers",
+                "Workers by namespace, group and state (desired, existing, ready, draining)",
+                &["namespace", "group", "state"],
+            ),
+            time_to_ready: histogram(
+                "dask_operator_cluster_time_to_ready_seconds",
+                "From the creation of a cluster to the first time that it was ready",
+                &[],
+                READY_BUCKETS,
+            ),
+            retired: counter(
+                "dask_operator_workers_retired_total",
+                "Workers retired, by outcome (unconnected, retired, deadline, suspended)",
+                &["outcome"],
+            ),
+            drain_seconds: histogram(
+                "dask_operator_drain_duration_seconds",
+                "From the choice of workers to retire to the deletion of the last of them",
+                &[],
+                DRAIN_BUCKETS,
+            ),
+            target: gauge(
+                "dask_operator_autoscaler_target",
+                "Workers that the autoscaler last asked for",
+                &["namespace", "autoscaler"],
+            ),
+            decisions: counter(
+                "dask_operator_autoscaler_decisions_total",
+                "Decisions of autoscalers by reason",
+                &["reason"],
+            ),
+            jobs_finished: counter(
+                "dask_operator_jobs_finished_total",
+                "Jobs that ended, by status",
+                &["status"],
+            ),
+            leader: plain(
+                "dask_operator_leader",
+                "1 while this process is the one that acts",
+            ),
+            created,
+            registry: registry.clone(),
+        };
+        Self(Arc::new(inner))
+    }
+
+    /// All metrics in Prometheus' text format.
+    ///
+    /// # Panics
+    /// Never: writing to memory does not fail.
+    pub fn text(&self) -> String {
+        let mut buffer = Vec::new();
+        TextEncoder::new()
+            .encode(&self.0.registry.gather(), &mut buffer)
+            .expect("metrics of valid names can be written to memory");
+        String::from_utf8(buffer).expect("the text format is UTF-8")
+    }
+
+    /// Names and help texts of all metrics, those without a value included.
+    pub fn descriptions(&self) -> Vec<(String, String)> {
+        use prometheus::core::Collector;
+        let inner = &self.0;
+        let collectors: [&dyn Collector; 18] = [
+            &inner.reconciles,
+            &inner.reconcile_seconds,
+            &inner.queue_due,
+            &inner.queue_running,
+            &inner.queue_oldest,
+            &inner.watch_events,
+            &inner.watch_failures,
+            &inner.api_requests,
+            &inner.clusters,
+            &inner.workers,
+            &inner.time_to_ready,
+            &inner.retired,
+            &inner.drain_seconds,
+            &inner.target,
+            &inner.decisions,
+            &inner.jobs_finished,
+            &inner.leader,
+            &inner.created,
+        ];
+        let mut all: Vec<(String, String)> = collectors
+            .iter()
+            .flat_map(|metric| metric.desc())
+            .map(|desc| (desc.fq_name.clone(), desc.help.clone()))
+            .collect();
+        all.sort();
+        all.dedup();
+        all
+    }
+
+    pub(crate) fn reconciled(&self, kind: Kind, result: &str, took: Duration) {
+        self.0
+            .reconciles
+            .with_label_values(&[kind.as_str(), result])
+            .inc();
+        self.0
+            .reconcile_seconds
+            .with_label_values(&[kind.as_str()])
+            .observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn queue(&self, depth: Depth) {
+        let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        self.0.queue_due.set(count(depth.due));
+        self.0.queue_running.set(count(depth.running));
+        self.0.queue_oldest.set(depth.oldest.as_secs_f64());
+    }
+
+    pub(crate) fn watch_event(&self, kind: &str) {
+        self.0.watch_events.with_label_values(&[kind]).inc();
+    }
+
+    pub(crate) fn watch_failed(&self, kind: &str) {
+        self.0.watch_failures.with_label_values(&[kind]).inc();
+    }
+
+    pub(crate) fn api_request(&self, method: &str, code: u16) {
+        self.0
+            .api_requests
+            .with_label_values(&[method, &code.to_string()])
+            .inc();
+    }
+
+    pub(crate) fn phases(&self, counts: &[(&str, i64)]) {
+        self.0.clusters.reset();
+        for (phase, count) in counts {
+            self.0.clusters.with_label_values(&[*phase]).set(*count);
+        }
+    }
+
+    pub(crate) fn workers(&self, namespace: &str, group: &str, counts: &[(&str, i64)]) {
+        for (state, count) in counts {
+            self.0
+                .workers
+                .with_label_values(&[namespace, group, state])
+                .set(*count);
+        }
+    }
+
+    pub(crate) fn group_gone(&self, namespace: &str, group: &str) {
+        for state in ["desired", "existing", "ready", "draining"] {
+            // There is no series yet for a group that was never reconciled.
+            let _ = self
+                .0
+                .workers
+                .remove_label_values(&[namespace, group, state]);
+        }
+    }
+
+    pub(crate) fn cluster_ready(&self, after: Duration) {
+        self.0
+            .time_to_ready
+            .with_label_values(&[] as &[&str])
+            .observe(after.as_secs_f64());
+    }
+
+    pub(crate) fn retired(&self, outcome: &str, count: usize) {
+        self.0
+            .retired
+            .with_label_values(&[outcome])
+            .inc_by(count as u64);
+    }
+
+    pub(crate) fn drained(&self, took: Duration) {
+        self.0
+            .drain_seconds
+            .with_label_values(&[] as &[&str])
+            .observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn autoscaled(&self, namespace: &str, name: &str, target: i64, reason: &str) {
+        self.0
+            .target
+            .with_label_values(&[namespace, name])
+            .set(target);
+        self.0.decisions.with_label_values(&[reason]).inc();
+    }
+
+    pub(crate) fn autoscaler_gone(&self, namespace: &str, name: &str) {
+        let _ = self.0.target.remove_label_values(&[namespace, name]);
+    }
+
+    pub(crate) fn job_finished(&self, status: &str) {
+        self.0.jobs_finished.with_label_values(&[status]).inc();
+    }
+
+    /// Notes whether this process is the one that acts.
+    pub fn leading(&self, leading: bool) {
+        self.0.leader.set(leading.into());
+    }
+
+    pub(crate) fn worker_created(&self) {
+        self.0.created.inc();
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_has_a_row_in_the_documentation_and_every_row_a_metric() {
+        let text = include_str!("../../../docs/metrics.md");
+        let rows: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
+            .filter(|name| name.starts_with("dask_operator_"))
+            .collect();
+        let metrics = Metrics::new().descriptions();
+        let names: Vec<&str> = metrics.iter().map(|(name, _)| name.as_str()).collect();
+        let mut sorted = rows.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, names);
+    }
+}

@@ -1,0 +1,238 @@
+//! Dask's own RPC, for stock schedulers: the only place where the operator
+//! speaks the Dask wire.
+
+use std::time::Duration;
+
+use oxidask_protocol::address::{Address, Scheme};
+use oxidask_protocol::comm::{self, Comm};
+use oxidask_protocol::frame::Limits;
+use oxidask_protocol::message::decode_one;
+use oxidask_protocol::{Key, Value};
+use tokio::time::Instant;
+
+use super::{Endpoint, Retired, WorkerInfo};
+
+/// How long an answer to a question may take that the scheduler can give at once.
+const ANSWER: Duration = Duration::from_secs(5);
+/// Pause between two looks at workers that still execute something.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+/// A connection to a scheduler.
+pub(super) struct Rpc {
+    comm: Comm,
+}
+
+impl Rpc {
+    pub(super) async fn connect(at: &Endpoint) -> Result<Self, String> {
+        let address = Address {
+            scheme: Scheme::Tcp,
+            host: at.host.clone(),
+            port: at.comm,
+        };
+        let comm = comm::connect(&address, None, Limits::default(), Duration::from_secs(3))
+            .await
+            .map_err(|error| error.to_string())?;
+        Ok(Self { comm })
+    }
+
+    async fn ask(
+        &mut self,
+        op: &str,
+        arguments: impl IntoIterator<Item = (&str, Value)>,
+        timeout: Duration,
+    ) -> Result<Value, String> {
+        let fixed = [("op", Value::from(op)), ("reply", Value::from(true))];
+        let request = Value::map(fixed.into_iter().chain(arguments));
+        let answer = tokio::time::timeout(timeout, self.comm.request(&request))
+            .await
+            .map_err(|_| format!("{op}: no answer within {timeout:?}"))?
+            .map_err(|error| format!("{op}: {error}"))?;
+        let answer: Value = decode_one(&answer).map_err(|error| format!("{op}: {error}"))?;
+        if answer.field("status").and_then(Value::as_str) == Some("uncaught-error") {
+            let text = answer
+                .field("text")
+                .and_then(Value::as_str)
+                .unwrap_or("no text");
+            return Err(format!("{op}: the scheduler failed: {text}"));
+        }
+        Ok(answer)
+    }
+
+    /// The connected workers with what they have.
+    pub(super) async fn workers(&mut self) -> Result<Vec<WorkerInfo>, String> {
+        let identity = self.ask("identity", [], ANSWER).await?;
+        let processing = counts(&self.ask("processing", [], ANSWER).await?);
+        let results = counts(&self.ask("has_what", [], ANSWER).await?);
+        let workers = identity
+            .field("workers")
+            .and_then(Value::as_map)
+            .ok_or("identity: no workers in the answer")?;
+        let count = |of: &[(String, u64)], address: &str| {
+            of.iter()
+                .find(|(known, _)| known == address)
+                .map_or(0, |(_, n)| *n)
+        };
+        Ok(workers
+            .iter()
+            .filter_map(|(address, info)| {
+                let address = address.as_str()?;
+                let metric = |name: &str| {
+                    let metrics = info.field("metrics")?;
+                    metrics.field(name)?.as_f64()
+                };
+                let spilled = info
+                    .field("metrics")
+                    .and_then(|m| m.field("spilled_bytes"))
+                    .and_then(|s| s.field("memory")?.as_f64());
+                let bytes = metric("managed_bytes").unwrap_or(0.0) + spilled.unwrap_or(0.0);
+                Some(WorkerInfo {
+                    address: address.to_owned(),
+                    name: info.field("name").map(name).unwrap_or_default(),
+                    processing: count(&processing, address),
+                    results: count(&results, address),
+                    bytes: if bytes > 0.0 { bytes as u64 } else { 0 },
+                })
+            })
+            .collect())
+    }
+
+    /// Retires workers without removing them, and waits until none of them
+    /// has a task: what a task leaves behind is moved, too.
+    pub(super) async fn retire(
+        &mut self,
+        addresses: &[String],
+        timeout: Duration,
+    ) -> Result<Retired, String> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let answer = self
+                .ask(
+                    "retire_workers",
+                    [
+                        (
+                            "workers",
+                            Value::array(addresses.iter().map(|a| Value::from(a.as_str()))),
+                        ),
+                        // They stay connected, or the kubelet would start them
+                        // again and the new process would take tasks.
+                        ("close_workers", Value::from(false)),
+                        ("remove", Value::from(false)),
+                    ],
+                    left.max(Duration::from_millis(100)),
+                )
+                .await;
+            let moved = match answer {
+                Ok(answer) => answer,
+                Err(_) if Instant::now() >= deadline => {
+                    return Ok(Retired {
+                        done: Vec::new(),
+                        left: addresses.to_vec(),
+                    });
+                }
+                Err(error) => return Err(error),
+            };
+            let known = self.ask("identity", [], ANSWER).await?;
+            let processing = counts(&self.ask("processing", [], ANSWER).await?);
+            let retired = sort_out(addresses, &moved, &known, &processing);
+            if retired.left.is_empty() || Instant::now() >= deadline {
+                return Ok(retired);
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    pub(super) async fn desired_workers(&mut self) -> Result<i64, String> {
+        let answer = self.ask("adaptive_target", [], ANSWER).await?;
+        let number = answer
+            .as_f64()
+            .ok_or_else(|| format!("adaptive_target: {answer:?} is no number"))?;
+        Ok(number as i64)
+    }
+
+    pub(super) async fn idle_since(&mut self) -> Result<Option<f64>, String> {
+        Ok(self.ask("check_idle", [], ANSWER).await?.as_f64())
+    }
+}
+
+/// Which of the workers are done: gone, or retired and without tasks.
+fn sort_out(
+    addresses: &[String],
+    moved: &Value,
+    known: &Value,
+    processing: &[(String, u64)],
+) -> Retired {
+    let workers = known.field("workers");
+    let mut retired = Retired::default();
+    for address in addresses {
+        let is_known = workers.is_some_and(|workers| workers.field(address).is_some());
+        let is_moved = moved.field(address).is_some();
+        let busy = processing
+            .iter()
+            .any(|(worker, tasks)| worker == address && *tasks > 0);
+        if !is_known || (is_moved && !busy) {
+            retired.done.push(address.clone());
+        } else {
+            retired.left.push(address.clone());
+        }
+    }
+    retired
+}
+
+/// By worker, the length of its list.
+fn counts(answer: &Value) -> Vec<(String, u64)> {
+    let pairs = answer.as_map().unwrap_or_default();
+    pairs
+        .iter()
+        .filter_map(|(worker, list)| {
+            let length = list.as_array().map_or(0, <[Value]>::len);
+            Some((worker.as_str()?.to_owned(), length as u64))
+        })
+        .collect()
+}
+
+/// A worker's name as text: users may give numbers.
+fn name(value: &Value) -> String {
+    match value.as_str() {
+        Some(text) => text.to_owned(),
+        None => value
+            .to_key()
+            .as_ref()
+            .map(Key::to_string)
+            .unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_worker_is_done_when_it_is_gone_or_moved_and_without_tasks() {
+        let info = || Value::map::<String>([]);
+        let known = Value::map([(
+            "workers",
+            Value::map(["moved", "busy", "stuck"].map(|w| (w, info()))),
+        )]);
+        let moved = Value::map(["moved", "busy"].map(|w| (w, info())));
+        let processing = [("busy".to_owned(), 2)];
+        let retired = sort_out(
+            &addresses(&["gone", "moved", "busy", "stuck"]),
+            &moved,
+            &known,
+            &processing,
+        );
+        assert_eq!(retired.done, addresses(&["gone", "moved"]));
+        assert_eq!(retired.left, addresses(&["busy", "stuck"]));
+    }
+
+    #[test]
+    fn names_that_are_numbers_are_read_as_text() {
+        assert_eq!(name(&Value::from("w-1")), "w-1");
+        assert_eq!(name(&Value::from(7_u64)), "7");
+    }
+}

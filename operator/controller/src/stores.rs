@@ -1,0 +1,163 @@
+//! One store per watched kind, and which resources a change concerns.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::{Resource, ResourceExt as _};
+use oxidask_operator_api::{DaskAutoscaler, DaskCluster, DaskJob, DaskWorkerGroup};
+
+use crate::labels::{self, CLUSTER, COMPONENT, GROUP};
+use crate::queue::{Key, Kind, Queue};
+use crate::store::Store;
+use crate::views::{DeploymentView, PodView, ServiceView};
+
+/// How long changes of children are collected before their parent is looked
+/// at: a group of a hundred workers starts with a few looks, not hundreds.
+const COLLECT: Duration = Duration::from_millis(100);
+
+/// What the operator has seen of the cluster it works on.
+#[derive(Clone, Debug)]
+pub struct Stores {
+    /// DaskClusters.
+    pub clusters: Arc<Store<DaskCluster>>,
+    /// DaskWorkerGroups, indexed by cluster.
+    pub groups: Arc<Store<DaskWorkerGroup>>,
+    /// DaskJobs.
+    pub jobs: Arc<Store<DaskJob>>,
+    /// DaskAutoscalers, indexed by cluster.
+    pub autoscalers: Arc<Store<DaskAutoscaler>>,
+    /// Deployments of schedulers and workers; those of workers are indexed by
+    /// group.
+    pub deployments: Arc<Store<DeploymentView>>,
+    /// Services of schedulers.
+    pub services: Arc<Store<ServiceView>>,
+    /// Pods of schedulers, workers and job runners, indexed by [`pods_of`].
+    pub pods: Arc<Store<PodView>>,
+}
+
+impl Default for Stores {
+    fn default() -> Self {
+        Self {
+            clusters: Arc::new(Store::new(|_| None)),
+            groups: Arc::new(Store::new(|group| Some(group.spec.cluster.clone()))),
+            jobs: Arc::new(Store::new(|_| None)),
+            autoscalers: Arc::new(Store::new(|autoscaler| {
+                Some(autoscaler.spec.cluster.clone())
+            })),
+            deployments: Arc::new(Store::new(|deployment| label(deployment, GROUP))),
+            services: Arc::new(Store::new(|_| None)),
+            pods: Arc::new(Store::new(|pod| {
+                let component = label(pod, COMPONENT)?;
+                let of = if component == labels::WORKER {
+                    GROUP
+                } else {
+                    CLUSTER
+                };
+                Some(pods_of(&component, &label(pod, of)?))
+            })),
+        }
+    }
+}
+
+/// The index word of the pods of one component of a cluster, group or job.
+pub fn pods_of(component: &str, name: &str) -> String {
+    format!("{component}/{name}")
+}
+
+fn label<K: Resource>(object: &K, name: &str) -> Option<String> {
+    object.meta().labels.as_ref()?.get(name).cloned()
+}
+
+/// Puts into the queue what a change concerns.
+#[derive(Clone, Debug)]
+pub(crate) struct Triggers {
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) stores: Stores,
+}
+
+impl Triggers {
+    fn soon(&self, kind: Kind, namespace: Option<String>, name: Option<String>) {
+        if let (Some(namespace), Some(name)) = (namespace, name) {
+            self.queue
+                .add_after(Key::new(kind, namespace, name), COLLECT);
+        }
+    }
+
+    pub(crate) fn cluster(&self, cluster: &DaskCluster) {
+        let (namespace, name) = (cluster.namespace().unwrap_or_default(), cluster.name_any());
+        self.queue.add(Key::new(Kind::Cluster, &namespace, &name));
+        for group in self.stores.groups.indexed(&namespace, &name) {
+            self.queue
+                .add(Key::new(Kind::WorkerGroup, &namespace, group.name_any()));
+        }
+        for autoscaler in self.stores.autoscalers.indexed(&namespace, &name) {
+            if autoscaler.owner_references().is_empty() {
+                self.queue.add(Key::new(
+                    Kind::Autoscaler,
+                    &namespace,
+                    autoscaler.name_any(),
+                ));
+            }
+        }
+        if self.stores.jobs.get(&namespace, &name).is_some() {
+            self.queue.add(Key::new(Kind::Job, &namespace, &name));
+        }
+    }
+
+    pub(crate) fn group(&self, group: &DaskWorkerGroup) {
+        let namespace = group.namespace().unwrap_or_default();
+        self.queue
+            .add(Key::new(Kind::WorkerGroup, &namespace, group.name_any()));
+        self.soon(
+            Kind::Cluster,
+            Some(namespace),
+            Some(group.spec.cluster.clone()),
+        );
+    }
+
+    pub(crate) fn job(&self, job: &DaskJob) {
+        self.queue.add(Key::new(
+            Kind::Job,
+            job.namespace().unwrap_or_default(),
+            job.name_any(),
+        ));
+    }
+
+    pub(crate) fn autoscaler(&self, autoscaler: &DaskAutoscaler) {
+        let namespace = autoscaler.namespace().unwrap_or_default();
+        self.queue
+            .add(Key::new(Kind::Autoscaler, namespace, autoscaler.name_any()));
+    }
+
+    pub(crate) fn deployment(&self, deployment: &DeploymentView) {
+        match label(deployment, GROUP) {
+            Some(group) => self.soon(Kind::WorkerGroup, deployment.namespace(), Some(group)),
+            None => self.soon(
+                Kind::Cluster,
+                deployment.namespace(),
+                label(deployment, CLUSTER),
+            ),
+        }
+    }
+
+    pub(crate) fn service(&self, service: &ServiceView) {
+        if let (Some(namespace), Some(cluster)) = (service.namespace(), label(service, CLUSTER)) {
+            self.queue.add(Key::new(Kind::Cluster, namespace, cluster));
+        }
+    }
+
+    pub(crate) fn pod(&self, pod: &PodView) {
+        let cluster = label(pod, CLUSTER);
+        match label(pod, COMPONENT).as_deref() {
+            Some(labels::WORKER) => {
+                self.soon(Kind::WorkerGroup, pod.namespace(), label(pod, GROUP))
+            }
+            Some(labels::JOB_RUNNER) => {
+                if let (Some(namespace), Some(job)) = (pod.namespace(), cluster) {
+                    self.queue.add(Key::new(Kind::Job, namespace, job));
+                }
+            }
+            _ => self.soon(Kind::Cluster, pod.namespace(), cluster),
+        }
+    }
+}

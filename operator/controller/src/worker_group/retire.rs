@@ -1,0 +1,304 @@
+//! Shrinking a group without losing results.
+//!
+//! Victims are chosen inside the group and recorded on their Deployments
+//! before anything is retired; from then on every look at the group, by this
+//! process or the next, goes on with the same ones. The scheduler moves their
+//! results and lets their tasks end, for at most the drain timeout. Only then
+//! their Deployments are deleted; until then the workers stay connected, so
+//! that no pod starts a worker anew.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::ResourceExt as _;
+use serde_json::json;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::Seen;
+use super::plan::{Worker, by_deployment, summed, victims};
+use crate::api;
+use crate::clock::rfc3339;
+use crate::context::Context;
+use crate::error::Error;
+use crate::labels::RETIRING;
+use crate::queue::Key;
+use crate::scheduler::WorkerInfo;
+use crate::views::DeploymentView;
+
+/// Pause between two attempts to reach a scheduler that does not answer.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// How long after its deletion a worker that still shows is retired anew.
+const SHOWN: Duration = Duration::from_secs(15);
+
+/// What a retirement needs to know, apart from the group's state.
+struct Batch {
+    context: Context,
+    group: Key,
+    cluster: String,
+    victims: Vec<Worker>,
+    /// When the first of them was chosen.
+    since: Timestamp,
+    timeout: Duration,
+}
+
+/// Chooses `count` workers, records the choice, and begins to retire them.
+pub(super) async fn start(context: &Context, seen: &Seen, count: usize) -> Result<(), Error> {
+    let suspended = seen.desired == 0 && is_suspended(seen);
+    let unready = seen
+        .workers
+        .iter()
+        .filter(|w| !w.retiring && !w.ready)
+        .count();
+    // Who is not ready is not connected: nobody needs to be asked.
+    let infos = if suspended || (unready >= count && !seen.workers.iter().any(|w| w.outdated)) {
+        None
+    } else {
+        infos(context, seen).await
+    };
+    let chosen: Vec<Worker> = victims(count, &seen.workers, infos.as_ref())
+        .into_iter()
+        .cloned()
+        .collect();
+    let now = context.clock.now();
+    for victim in &chosen {
+        record(context, &seen.key, &victim.name, now).await?;
+    }
+    let names: Vec<&str> = chosen.iter().map(|victim| &*victim.name).collect();
+    info!(namespace = seen.key.namespace, name = seen.key.name, workers = ?names, "chose workers to retire");
+    spawn(context, seen, chosen, now);
+    Ok(())
+}
+
+/// Goes on with workers that were chosen earlier, by another process or before
+/// an error. Gives whether there are any.
+pub(super) fn resume(context: &Context, seen: &Seen) -> bool {
+    let recorded: Vec<&Worker> = seen
+        .workers
+        .iter()
+        .filter(|worker| worker.retiring)
+        .collect();
+    let forgotten: Vec<Worker> = recorded
+        .iter()
+        .filter(|worker| !context.memory.is_retiring(&seen.key, &worker.name))
+        .map(|worker| (*worker).clone())
+        .collect();
+    if !forgotten.is_empty() {
+        let since = forgotten
+            .iter()
+            .filter_map(|worker| since(seen, &worker.name))
+            .min();
+        spawn(
+            context,
+            seen,
+            forgotten,
+            since.unwrap_or_else(|| context.clock.now()),
+        );
+    }
+    !recorded.is_empty()
+}
+
+/// When a worker was chosen, as recorded on its Deployment.
+fn since(seen: &Seen, name: &str) -> Option<Timestamp> {
+    let deployment = seen.deployments.iter().find(|d| d.name_any() == name)?;
+    deployment.annotations().get(RETIRING)?.parse().ok()
+}
+
+fn is_suspended(seen: &Seen) -> bool {
+    seen.group.spec.suspend == Some(true) || seen.cluster.spec.suspend == Some(true)
+}
+
+async fn infos(context: &Context, seen: &Seen) -> Option<HashMap<String, WorkerInfo>> {
+    let endpoint = context.endpoint(&seen.key.namespace, &seen.group.spec.cluster)?;
+    match context.scheduler.workers(&endpoint).await {
+        Ok(infos) => Some(summed(&by_deployment(&seen.workers, infos))),
+        Err(error) => {
+            warn!(
+                namespace = seen.key.namespace, name = seen.key.name, %error,
+                "the scheduler cannot say what its workers have: the youngest are retired"
+            );
+            None
+        }
+    }
+}
+
+async fn record(context: &Context, group: &Key, name: &str, now: Timestamp) -> Result<(), Error> {
+    let patch = json!({"metadata": {"annotations": {RETIRING: rfc3339(now)}}});
+    api::merge::<DeploymentView>(&context.client, &group.namespace, name, &patch).await?;
+    Ok(())
+}
+
+fn spawn(context: &Context, seen: &Seen, workers: Vec<Worker>, since: Timestamp) {
+    let names = workers.iter().map(|worker| worker.name.clone());
+    let new = context.memory.retiring(&seen.key, names);
+    let victims: Vec<Worker> = workers
+        .into_iter()
+        .filter(|worker| new.contains(&worker.name))
+        .collect();
+    if victims.is_empty() {
+        return;
+    }
+    let timeout = match seen.group.spec.worker.drain_timeout_seconds {
+        Some(seconds) => Duration::from_secs(u64::try_from(seconds).unwrap_or(0)),
+        None => context.settings.drain_timeout,
+    };
+    let batch = Batch {
+        context: context.clone(),
+        group: seen.key.clone(),
+        cluster: seen.group.spec.cluster.clone(),
+        victims,
+        since,
+        timeout: if is_suspended(seen) {
+            Duration::ZERO
+        } else {
+            timeout
+        },
+    };
+    let end = context.end.clone();
+    tokio::spawn(async move { end.run_until_cancelled(batch.run()).await });
+}
+
+impl Batch {
+    async fn run(self) {
+        let began = Instant::now();
+        let (namespace, name) = (&self.group.namespace, &self.group.name);
+        let outcome = self.drain().await;
+        let mut failed = Vec::new();
+        for victim in &self.victims {
+            let uid = Some(&*victim.uid).filter(|uid| !uid.is_empty());
+            let client = &self.context.client;
+            if let Err(error) =
+                api::delete::<DeploymentView>(client, namespace, &victim.name, uid).await
+            {
+                warn!(
+                    namespace,
+                    worker = victim.name,
+                    error = error.sentence(),
+                    "a retired worker stays for now"
+                );
+                failed.push(victim.name.clone());
+            }
+        }
+        self.context.metrics.drained(began.elapsed());
+        self.context.metrics.retired(outcome, self.victims.len());
+        info!(namespace, name, workers = self.victims.len(), outcome, took = ?began.elapsed(), "retired workers");
+        if failed.is_empty() {
+            // Until the watches show that they are gone.
+            tokio::time::sleep(SHOWN).await;
+        } else {
+            tokio::time::sleep(TRY_AGAIN).await;
+        }
+        let victims: Vec<String> = self
+            .victims
+            .iter()
+            .map(|victim| victim.name.clone())
+            .collect();
+        self.context.memory.retry_retiring(&self.group, &victims);
+        self.context.queue.add(self.group.clone());
+    }
+
+    /// What is left of the drain timeout.
+    fn left(&self) -> Duration {
+        let passed = self.context.clock.now().duration_since(self.since);
+        let passed = Duration::try_from(passed).unwrap_or(Duration::ZERO);
+        self.timeout.saturating_sub(passed)
+    }
+
+    /// Waits until the victims can go without loss, or the time is up.
+    async fn drain(&self) -> &'static str {
+        let (namespace, name) = (&self.group.namespace, &self.group.name);
+        if self.timeout.is_zero() {
+            return "suspended";
+        }
+        loop {
+            match self.attempt().await {
+                Ok(None) => return "unconnected",
+                Ok(Some(left)) if left.is_empty() => return "retired",
+                Ok(Some(left)) => {
+                    warn!(namespace, name, workers = ?left, "the drain timeout is over: workers go with what they have");
+                    self.tell(format!("The drain timeout of {:?} is over; workers were ended with tasks or results: {}", self.timeout, left.join(", "))).await;
+                    return "deadline";
+                }
+                // A pod that is not ready has nothing that one could wait for.
+                Err(_) if !self.victims.iter().any(|victim| victim.ready) => return "unconnected",
+                Err(error) if self.left().is_zero() => {
+                    warn!(
+                        namespace,
+                        name,
+                        error,
+                        "the scheduler could not be reached in time: workers go with what they have"
+                    );
+                    self.tell(format!("The scheduler could not be reached for {:?}, workers were ended with what they had: {error}", self.timeout)).await;
+                    return "deadline";
+                }
+                Err(error) => {
+                    warn!(
+                        namespace,
+                        name, error, "the scheduler cannot be reached, trying again"
+                    );
+                    tokio::time::sleep(TRY_AGAIN.min(self.left())).await;
+                }
+            }
+        }
+    }
+
+    async fn tell(&self, note: String) {
+        if let Some(group) = self
+            .context
+            .stores
+            .groups
+            .get(&self.group.namespace, &self.group.name)
+        {
+            self.context
+                .events
+                .warning(&*group, "DrainTimeout", note)
+                .await;
+        }
+    }
+
+    /// One attempt: the workers that could not be retired in time, or `None`
+    /// if none of the victims is connected.
+    async fn attempt(&self) -> Result<Option<Vec<String>>, String> {
+        // Without a scheduler pod there is nobody to hold results for; but it
+        // may just be starting anew.
+        let any_ready = self.victims.iter().any(|victim| victim.ready);
+        let Some(endpoint) = self.context.endpoint(&self.group.namespace, &self.cluster) else {
+            return if any_ready {
+                Err("its pod is not ready".to_owned())
+            } else {
+                Ok(None)
+            };
+        };
+        let infos = self
+            .context
+            .scheduler
+            .workers(&endpoint)
+            .await
+            .map_err(|error| error.to_string())?;
+        let found = by_deployment(&self.victims, infos);
+        let addresses: Vec<String> = found
+            .into_values()
+            .flatten()
+            .map(|info| info.address)
+            .collect();
+        if addresses.is_empty() {
+            return Ok(None);
+        }
+        let mut rest = addresses;
+        loop {
+            let retired = self
+                .context
+                .scheduler
+                .retire(&endpoint, &rest, self.left())
+                .await
+                .map_err(|error| error.to_string())?;
+            rest = retired.left;
+            if rest.is_empty() || self.left().is_zero() {
+                return Ok(Some(rest));
+            }
+            tokio::time::sleep(TRY_AGAIN.min(self.left())).await;
+        }
+    }
+}
