@@ -4,10 +4,14 @@ use std::sync::Arc;
 
 use oxidask_protocol::Key;
 
-use crate::action::TaskStateName::{Erred, Forgotten, Memory, Waiting};
+use crate::action::TaskStateName::{
+    Erred, Forgotten, Memory, NoWorker, Processing, Queued, Released, Waiting,
+};
 use crate::action::{Action, Report};
 use crate::ids::{ClientId, TaskId};
 use crate::state::Client;
+use crate::state::set::Set;
+use crate::state::task::Task;
 use crate::{Core, IdSet};
 
 /// The pseudo client of `fire_and_forget`.
@@ -47,6 +51,10 @@ impl Core {
             let id = self.task_or_placeholder(key);
             self.begin_interest(client, id);
             self.report_state(client, id);
+            let is_resting = self.tasks[id].state == Released && self.tasks[id].run_spec.is_some();
+            if is_resting && !self.blame_erred_dependency(id) {
+                self.recommend(id, Waiting);
+            }
         }
     }
 
@@ -148,22 +156,52 @@ impl Core {
 
     /// Source: distributed `stimulus_retry`: begins at the failed tasks that the keys depend on.
     pub(super) fn retry_keys(&mut self, keys: Vec<Key>) {
-        let mut seen = IdSet::default();
-        let mut stack: Vec<TaskId> = keys.iter().filter_map(|key| self.tasks.find(key)).collect();
-        while let Some(id) = stack.pop() {
-            if !seen.insert(id) {
-                continue;
-            }
-            let erred: Vec<TaskId> = self.tasks[id]
-                .dependencies
-                .iter()
-                .filter(|d| self.tasks[*d].state == Erred)
-                .collect();
-            if erred.is_empty() && self.tasks[id].state == Erred {
-                self.recommend(id, Waiting);
-            }
-            stack.extend(erred);
+        let asked: Vec<TaskId> = keys.iter().filter_map(|key| self.tasks.find(key)).collect();
+        let up = self.erred_closure(asked, |task| &task.dependencies);
+        let roots: Vec<TaskId> = up
+            .into_iter()
+            .filter(|id| {
+                !self.tasks[*id]
+                    .dependencies
+                    .iter()
+                    .any(|d| self.tasks[d].state == Erred)
+            })
+            .collect();
+        let retried = self.erred_closure(roots.clone(), |task| &task.dependents);
+        for id in roots {
+            self.recommend(id, Waiting);
         }
+        self.run_recommendations();
+        // What failed with a root goes on with it, but only what leads to something that is wanted shall stay.
+        for id in retried.into_iter().rev() {
+            let task = &self.tasks[id];
+            if matches!(task.state, Waiting | Processing | Queued | NoWorker) && !task.is_needed() {
+                self.transition(id, Released);
+                self.run_recommendations();
+            }
+        }
+    }
+
+    /// The erred tasks among `start`, and all erred ones that an edge leads to, nearer ones first.
+    fn erred_closure(
+        &self,
+        start: Vec<TaskId>,
+        edges: impl Fn(&Task) -> &Set<TaskId>,
+    ) -> IdSet<TaskId> {
+        let mut found: IdSet<TaskId> = start
+            .into_iter()
+            .filter(|id| self.tasks[*id].state == Erred)
+            .collect();
+        let mut next = 0;
+        while let Some(id) = found.get_index(next).copied() {
+            next += 1;
+            found.extend(
+                edges(&self.tasks[id])
+                    .iter()
+                    .filter(|id| self.tasks[*id].state == Erred),
+            );
+        }
+        found
     }
 
     /// Everything is forgotten.

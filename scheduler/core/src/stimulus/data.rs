@@ -55,6 +55,7 @@ impl Core {
         if self.tasks[id].state != Released {
             self.transition(id, Released);
             self.recommendations.shift_remove(&id);
+            self.let_go_of_dependencies(id);
         }
     }
 

@@ -1,7 +1,5 @@
 //! A client submits a graph.
 
-use std::sync::Arc;
-
 use oxidask_protocol::Key;
 
 use crate::Core;
@@ -34,7 +32,7 @@ impl Core {
         let mut new: Vec<TaskId> = Vec::with_capacity(tasks.len());
         let defined = self.define(tasks, generation, user_priority, &mut new);
         if let Some(lost) = self.lost_dependencies(&wanted, &defined) {
-            self.refuse_lost(client, wanted, &lost, &new);
+            self.refuse_lost(client, wanted, &lost, &defined, &new);
             return;
         }
         let touched = self.connect(defined);
@@ -49,14 +47,22 @@ impl Core {
         }
         self.mark_actors(&actors, &wanted_ids);
 
-        let mut start: Vec<TaskId> = wanted_ids
+        // A placeholder that somebody wanted may be defined by a graph that does not ask for it.
+        let wanted_before = touched
             .iter()
             .copied()
-            .filter(|id| self.tasks[*id].state == Released)
-            .collect();
+            .filter(|id| !self.tasks[*id].who_wants.is_empty());
+        let mut start: Vec<TaskId> = wanted_ids.iter().copied().chain(wanted_before).collect();
+        start.retain(|id| self.tasks[*id].state == Released);
         start.sort_by_key(|id| std::cmp::Reverse(self.tasks[*id].rank()));
         for id in start {
             self.recommend(id, Waiting);
+        }
+        for id in new {
+            let task = &self.tasks[id];
+            if task.dependents.is_empty() && task.who_wants.is_empty() {
+                self.recommend(id, Forgotten);
+            }
         }
         for id in &touched {
             self.blame_erred_dependency(*id);
@@ -164,25 +170,41 @@ impl Core {
         }
     }
 
-    /// Keys that are needed but neither defined nor known.
+    /// Keys that are needed, but that nobody has defined and no worker holds.
     fn lost_dependencies(
         &self,
         wanted: &[Key],
         defined: &[(TaskId, Vec<Key>)],
     ) -> Option<Vec<Key>> {
-        let unknown = |key: &&Key| self.tasks.find(key).is_none();
+        let is_lost = |key: &&Key| match self.tasks.find(key) {
+            Some(id) => self.tasks[id].run_spec.is_none() && self.tasks[id].who_has.is_empty(),
+            None => true,
+        };
         let lost: Vec<Key> = wanted
             .iter()
             .chain(defined.iter().flat_map(|(_, d)| d))
-            .filter(unknown)
+            .filter(is_lost)
             .cloned()
             .collect();
         (!lost.is_empty()).then_some(lost)
     }
 
-    /// A graph that needs data which are gone is refused as a whole.
-    fn refuse_lost(&mut self, client: ClientId, wanted: Vec<Key>, lost: &[Key], new: &[TaskId]) {
+    /// A graph that needs data which are gone is refused as a whole, as if it had never come.
+    fn refuse_lost(
+        &mut self,
+        client: ClientId,
+        wanted: Vec<Key>,
+        lost: &[Key],
+        defined: &[(TaskId, Vec<Key>)],
+        new: &[TaskId],
+    ) {
         tracing::info!(missing = %lost[0], count = lost.len(), "a graph depends on lost data; its keys are cancelled");
+        for (id, _) in defined {
+            let task = &mut self.tasks[*id];
+            task.run_spec = None;
+            task.annotations = None;
+            task.is_barrier = false;
+        }
         for id in new {
             self.transition(*id, Forgotten);
         }
@@ -237,21 +259,6 @@ impl Core {
                     self.tasks[id].is_actor = true;
                 }
             }
-        }
-    }
-
-    /// A task that depends on a failed one fails at once.
-    fn blame_erred_dependency(&mut self, id: TaskId) {
-        let blame = self.tasks[id].dependencies.iter().find_map(|dependency| {
-            let task = &self.tasks[dependency];
-            task.failure
-                .as_ref()
-                .filter(|_| task.state == Erred)
-                .map(|failure| Arc::clone(&failure.blame))
-        });
-        if let Some(blame) = blame {
-            self.tasks[id].blame_on(blame);
-            self.recommend(id, Erred);
         }
     }
 }

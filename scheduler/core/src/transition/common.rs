@@ -21,11 +21,11 @@ impl Core {
     }
 
     /// A task no longer waits for its dependencies; those that nobody else needs are released.
-    pub(super) fn let_go_of_dependencies(&mut self, id: TaskId) {
+    pub(crate) fn let_go_of_dependencies(&mut self, id: TaskId) {
         for dependency in self.tasks[id].dependencies.to_vec() {
             let task = &mut self.tasks[dependency];
-            task.waiters.remove(id);
-            if task.state != Released && !task.is_needed() {
+            let waited = task.waiters.remove(id);
+            if waited && task.state != Released && !task.is_needed() {
                 self.recommend(dependency, Released);
             }
         }

@@ -79,4 +79,19 @@ impl Core {
             self.recommend(id, Released);
         }
     }
+
+    /// A task that depends on a failed one fails too; false if there is none.
+    pub(crate) fn blame_erred_dependency(&mut self, id: TaskId) -> bool {
+        let blame = self.tasks[id].dependencies.iter().find_map(|dependency| {
+            let task = &self.tasks[dependency];
+            task.failure
+                .as_ref()
+                .filter(|_| task.state == Erred)
+                .map(|failure| Arc::clone(&failure.blame))
+        });
+        let Some(blame) = blame else { return false };
+        self.tasks[id].blame_on(blame);
+        self.recommend(id, Erred);
+        true
+    }
 }

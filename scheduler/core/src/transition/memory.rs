@@ -22,14 +22,9 @@ impl Core {
         let key = self.tasks[id].key.clone();
         self.report(id, &Report::LostData { key });
         let task = &self.tasks[id];
-        let erred_dependency = || {
-            task.dependencies
-                .iter()
-                .any(|d| self.tasks[d].state == Erred)
-        };
         if task.run_spec.is_none() || task.has_lost_dependencies {
             self.recommend(id, Forgotten);
-        } else if task.is_needed() && !erred_dependency() {
+        } else if task.is_needed() && !self.blame_erred_dependency(id) {
             self.recommend(id, Waiting);
         }
         for waiter in self.tasks[id].waiters.to_vec() {
