@@ -350,6 +350,6 @@ mod tests {
             &[3, 6],
             &[4, 7],
         ]);
-        assert_eq!(order(&dag, None), [0, 2, 1, 5, 8, 3, 6, 9, 4, 7, 10]);
+        assert_eq!(order(&dag, None), [0, 2, 1, 5, 8, 3, 4, 6, 9, 7, 10]);
     }
 }
