@@ -36,7 +36,8 @@ impl Address {
     /// The host may be empty, as in `tcp://:8786`, which asks a listener for every interface.
     ///
     /// # Errors
-    /// If the scheme is unknown, an IPv6 host lacks its brackets, or the port is missing or no number.
+    /// If the scheme is unknown, the host has characters of another part, an IPv6 host lacks its brackets, or the
+    /// port is missing or no number.
     pub fn parse(text: &str, default: Scheme, port: Option<u16>) -> Result<Self, AddressError> {
         let fail = |reason| AddressError {
             text: text.chars().take(256).collect(),
@@ -65,6 +66,9 @@ impl Address {
                 None => (rest, None),
             },
         };
+        if host.contains(|c: char| "[]/".contains(c) || c.is_whitespace() || c.is_control()) {
+            return Err(fail("the host has a character that no host has"));
+        }
         let port = match port_text {
             // `u16::from_str` would take "+1" too.
             Some(digits) => Some(digits)
@@ -124,6 +128,9 @@ mod tests {
             "a:70000",
             "[::1",
             "[::1]junk",
+            "[[]:1",
+            "a b:1",
+            "a/b:1",
             "::1",
             "fe80::1:8786",
             "scheduler",

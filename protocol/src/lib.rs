@@ -31,6 +31,8 @@ mod key;
 pub mod message;
 pub mod msgpack;
 mod payload;
+#[cfg(test)]
+mod sample;
 mod value;
 
 pub use error::{DecodeError, DecodeErrorDetail, DecodeErrorKind, Place};

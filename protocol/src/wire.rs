@@ -383,6 +383,14 @@ macro_rules! wire_struct {
             }
         }
 
+        #[cfg(test)]
+        impl $crate::sample::Sample for $name {
+            #[allow(unused_variables)]
+            fn sample(source: &mut $crate::sample::Source<'_>) -> Self {
+                Self { $( $field: $crate::sample::Sample::sample(source) ),* }
+            }
+        }
+
         impl $name {
             /// Fields that will be written.
             #[allow(dead_code)]
@@ -460,6 +468,16 @@ macro_rules! wire_ops {
             fn decode(r: &mut $crate::msgpack::Reader<'_>) -> Result<Self, $crate::DecodeError> {
                 let op = $crate::message::peek_op(r)?;
                 $crate::message::Operation::decode_op(op, r)
+            }
+        }
+
+        #[cfg(test)]
+        impl $crate::sample::Sample for $name {
+            fn sample(source: &mut $crate::sample::Source<'_>) -> Self {
+                match Self::OPS.get(source.below(Self::OPS.len() + 1)).copied() {
+                    $( Some($op) => Self::$variant($crate::sample::Sample::sample(source)), )*
+                    _ => Self::Unknown("no-such-op".to_owned()),
+                }
             }
         }
 

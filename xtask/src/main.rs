@@ -8,6 +8,7 @@ mod crds;
 mod demo;
 mod env;
 mod fix;
+mod fuzz;
 mod images;
 mod kind;
 mod metadata;

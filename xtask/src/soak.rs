@@ -4,8 +4,8 @@ use anyhow::{Context, Result};
 
 use crate::binaries::Binaries;
 use crate::env::Python;
-use crate::process;
 use crate::stage::{Report, Tally};
+use crate::{fuzz, process};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -24,11 +24,18 @@ struct Soak {
 }
 
 /// A new soak is a line here.
-const SOAKS: &[Soak] = &[Soak {
-    name: "conformance",
-    sentence: "all test ids, on a checkout of dask/distributed given by --distributed-tests PATH",
-    run: |tally, python, rest| conformance(tally, python, Some(rest)),
-}];
+const SOAKS: &[Soak] = &[
+    Soak {
+        name: "conformance",
+        sentence: "all test ids, on a checkout of dask/distributed given by --distributed-tests PATH",
+        run: |tally, python, rest| conformance(tally, python, Some(rest)),
+    },
+    Soak {
+        name: "fuzz",
+        sentence: "each fuzz target of protocol for 5 minutes, or for the seconds given",
+        run: |_, _, rest| fuzz::soak(rest),
+    },
+];
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let Some(name) = &args.name else {

@@ -5,6 +5,8 @@
 
 pub mod client;
 pub mod rpc;
+#[cfg(test)]
+mod tests;
 pub mod worker;
 
 use bytes::Bytes;

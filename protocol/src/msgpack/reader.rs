@@ -160,33 +160,45 @@ impl<'a> Reader<'a> {
         Ok(value)
     }
 
-    /// Reads an integer of any width.
-    pub fn int(&mut self) -> Result<i128> {
+    /// Reads an integer: its value, or for a negative one its value modulo 2^64 and true.
+    #[inline]
+    fn wrapped(&mut self) -> Result<(u64, bool)> {
         let tag = self.peek()?;
         if !matches!(tag, 0x00..=0x7f | 0xcc..=0xd3 | 0xe0..=0xff) {
             return self.unexpected("int");
         }
         self.at += 1;
-        Ok(match tag {
-            0x00..=0x7f => i128::from(tag),
-            0xcc => i128::from(self.be::<1>()?[0]),
-            0xcd => i128::from(u16::from_be_bytes(self.be()?)),
-            0xce => i128::from(u32::from_be_bytes(self.be()?)),
-            0xcf => i128::from(u64::from_be_bytes(self.be()?)),
-            0xd0 => i128::from(i8::from_be_bytes(self.be()?)),
-            0xd1 => i128::from(i16::from_be_bytes(self.be()?)),
-            0xd2 => i128::from(i32::from_be_bytes(self.be()?)),
-            0xd3 => i128::from(i64::from_be_bytes(self.be()?)),
-            _ => i128::from(tag as i8),
+        let signed = match tag {
+            0x00..=0x7f => return Ok((u64::from(tag), false)),
+            0xcc => return Ok((u64::from(self.be::<1>()?[0]), false)),
+            0xcd => return Ok((u64::from(u16::from_be_bytes(self.be()?)), false)),
+            0xce => return Ok((u64::from(u32::from_be_bytes(self.be()?)), false)),
+            0xcf => return Ok((u64::from_be_bytes(self.be()?), false)),
+            0xd0 => i64::from(i8::from_be_bytes(self.be()?)),
+            0xd1 => i64::from(i16::from_be_bytes(self.be()?)),
+            0xd2 => i64::from(i32::from_be_bytes(self.be()?)),
+            0xd3 => i64::from_be_bytes(self.be()?),
+            _ => i64::from(tag as i8),
+        };
+        Ok((signed as u64, signed < 0))
+    }
+
+    /// Reads an integer of any width.
+    pub fn int(&mut self) -> Result<i128> {
+        Ok(match self.wrapped()? {
+            (value, false) => i128::from(value),
+            (value, true) => i128::from(value as i64),
         })
     }
 
     /// Reads an integer that fits `i64`.
     pub fn i64(&mut self) -> Result<i64> {
         let at = self.at;
-        match i64::try_from(self.int()?) {
-            Ok(value) => Ok(value),
-            Err(_) => self.fail_at(at, DecodeErrorKind::OutOfRange("i64")),
+        match self.wrapped()? {
+            (value, false) if value > i64::MAX as u64 => {
+                self.fail_at(at, DecodeErrorKind::OutOfRange("i64"))
+            }
+            (value, _) => Ok(value as i64),
         }
     }
 
@@ -200,9 +212,9 @@ impl<'a> Reader<'a> {
             }
             return self.fail_at(at, DecodeErrorKind::OutOfRange("u64"));
         }
-        match u64::try_from(self.int()?) {
-            Ok(value) => Ok(value),
-            Err(_) => self.fail_at(at, DecodeErrorKind::OutOfRange("u64")),
+        match self.wrapped()? {
+            (value, false) => Ok(value),
+            (_, true) => self.fail_at(at, DecodeErrorKind::OutOfRange("u64")),
         }
     }
 
@@ -217,7 +229,10 @@ impl<'a> Reader<'a> {
                 self.at += 1;
                 Ok(f64::from_be_bytes(self.be()?))
             }
-            0x00..=0x7f | 0xcc..=0xd3 | 0xe0..=0xff => Ok(self.int()? as f64),
+            0x00..=0x7f | 0xcc..=0xd3 | 0xe0..=0xff => Ok(match self.wrapped()? {
+                (value, false) => value as f64,
+                (value, true) => value as i64 as f64,
+            }),
             _ => self.unexpected("float"),
         }
     }
