@@ -5,7 +5,9 @@
 
 use std::io::IoSlice;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -377,6 +379,37 @@ impl CommWriter {
             Output::Tls(stream) => write_all(stream, buffers).await,
         }
         .map_err(io(&self.peer))
+    }
+
+    /// Writes some of `buffers` if the connection takes them now.
+    ///
+    /// # Errors
+    /// If the connection fails.
+    pub fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffers: &[IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        match &mut self.output {
+            Output::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, buffers),
+            Output::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, buffers),
+        }
+    }
+
+    /// Sends on what the TLS layer still holds back of the bytes written; nothing to do for TCP.
+    ///
+    /// # Errors
+    /// If the connection fails.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        match &mut self.output {
+            Output::Tcp(_) => Poll::Ready(Ok(())),
+            Output::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    /// The other side, for log lines.
+    pub fn peer(&self) -> &str {
+        &self.peer
     }
 
     /// Ends our side of the connection.

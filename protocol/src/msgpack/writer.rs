@@ -149,6 +149,19 @@ impl Writer {
         }
     }
 
+    /// Writes the head of an array whose length is not known yet; say it by [`end_array`](Self::end_array).
+    /// Gives the place to name there.
+    pub fn begin_array(&mut self) -> usize {
+        let at = self.document.len();
+        self.document.extend_from_slice(&[0xdd, 0, 0, 0, 0]);
+        at
+    }
+
+    /// Says how many values follow the head that [`begin_array`](Self::begin_array) wrote at `at`.
+    pub fn end_array(&mut self, at: usize, length: u32) {
+        self.document[at + 1..at + 5].copy_from_slice(&length.to_be_bytes());
+    }
+
     /// Writes the head of a map; `length` keys and values must follow in turn.
     #[inline]
     pub fn map(&mut self, length: usize) {

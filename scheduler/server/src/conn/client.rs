@@ -1,0 +1,227 @@
+//! The stream of a client: graphs and interest in keys in, reports out.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use oxidask_protocol::comm::{Comm, CommError};
+use oxidask_protocol::message::client::{FromClient, StreamStart, ToClient};
+use oxidask_protocol::message::rpc::{RegisterClient, pickled_builtin};
+use oxidask_protocol::message::{decode_batch, encode_batch};
+use oxidask_protocol::{Payload, Value};
+use oxidask_scheduler_core::{ClientId, Event};
+use tracing::{debug, info, warn};
+
+use super::backlog::{Backlog, Item, PendingGraph};
+use super::outbox::Outbox;
+use crate::clock::unix_time;
+use crate::driver::heartbeat_interval;
+use crate::graph::GraphError;
+use crate::server::Server;
+use crate::translate::{graph, to_client};
+
+/// One client's stream.
+struct Stream {
+    server: Arc<Server>,
+    client: ClientId,
+    name: Arc<str>,
+    outbox: Arc<Outbox>,
+    backlog: Backlog,
+}
+
+/// Registers a client and handles what it says until its stream ends.
+pub async fn stream(
+    server: Arc<Server>,
+    comm: Comm,
+    body: RegisterClient,
+) -> Result<(), CommError> {
+    let peer = comm.remote;
+    let outbox = Outbox::new(
+        comm.writer,
+        Arc::clone(&server.flusher),
+        server.settings.outbox,
+    );
+    // The client wants this one alone in its array.
+    let start = ToClient::StreamStart(StreamStart {
+        warning: String::new(),
+        error: String::new(),
+    });
+    outbox.send_message(&encode_batch(std::iter::once(&start)));
+    let name: Arc<str> = body.client.into();
+    let client =
+        server
+            .driver()
+            .add_client(&name, Some(Arc::clone(&outbox)), body.versions.detached());
+    info!(client = %name, %peer, "client connected");
+    server.intake.warm();
+    let mut stream = Stream {
+        server: Arc::clone(&server),
+        client,
+        name: Arc::clone(&name),
+        outbox,
+        backlog: Backlog::default(),
+    };
+    let reason = stream.run(comm.reader).await;
+    info!(client = %name, reason, "client left");
+    server.driver().remove_client(client);
+    Ok(())
+}
+
+impl Stream {
+    async fn run(&mut self, mut reader: oxidask_protocol::comm::CommReader) -> String {
+        loop {
+            tokio::select! {
+                biased;
+                ended = self.outbox.pump() => return match ended {
+                    Ok(()) => "closed by the scheduler".to_owned(),
+                    Err(error) => error.to_string(),
+                },
+                (graph, outcome) = self.backlog.next_graph() => {
+                    match outcome {
+                        Ok(_) => self.submit(graph),
+                        Err(error) => self.fail(&graph, error),
+                    }
+                    while let Some(message) = self.backlog.pop_message() {
+                        if !self.message(message) {
+                            return "closed by the client".to_owned();
+                        }
+                    }
+                }
+                frames = reader.read(), if !self.backlog.is_full() => match frames {
+                    Ok(Some(frames)) => match self.frames(frames) {
+                        Ok(true) => {}
+                        Ok(false) => return "closed by the client".to_owned(),
+                        Err(reason) => return reason,
+                    },
+                    Ok(None) => return "end of stream".to_owned(),
+                    Err(error) => return error.to_string(),
+                },
+            }
+        }
+    }
+
+    /// Handles what one array holds, as far as no graph stands before it. False when the client leaves.
+    fn frames(&mut self, frames: Vec<Bytes>) -> Result<bool, String> {
+        let batch = decode_batch::<FromClient>(&frames)
+            .map_err(|error| format!("malformed message: {error}"))?;
+        drop(frames);
+        for message in batch {
+            match message {
+                FromClient::UpdateGraph(message) => {
+                    let (request, plan) = graph::question(message);
+                    let events = self.server.intake.submit(&self.name, request);
+                    self.backlog.push(Item::Graph(PendingGraph {
+                        events,
+                        plan,
+                        nodes: Vec::new(),
+                    }));
+                }
+                message if self.backlog.is_empty() => {
+                    if !self.message(message) {
+                        return Ok(false);
+                    }
+                }
+                message => self.backlog.push(Item::Message(Box::new(message))),
+            }
+        }
+        Ok(true)
+    }
+
+    fn submit(&self, graph: PendingGraph) {
+        debug!(client = %self.name, tasks = graph.nodes.len(), wanted = graph.plan.wanted.len(), "graph");
+        let stimulus_id = format!("update-graph-{}", unix_time()).into();
+        let event = graph::event(self.client, graph.plan, graph.nodes, stimulus_id);
+        let mut driver = self.server.driver();
+        driver.handle(event);
+        driver.keys_changed();
+    }
+
+    /// Each wanted key must be answered, or the client waits for ever.
+    fn fail(&self, graph: &PendingGraph, error: Option<GraphError>) {
+        let (exception, traceback) = match error {
+            Some(error) => {
+                warn!(client = %self.name, error = error.exception_text, traceback = error.traceback_text, "graph failed");
+                (
+                    Value::Payload(error.exception),
+                    error.traceback.map_or(Value::Nil, Value::Payload),
+                )
+            }
+            None => {
+                warn!(client = %self.name, "graph lost: graph intake is shut down");
+                let text = "the scheduler is shutting down";
+                let pickle = pickled_builtin("RuntimeError", text);
+                (Value::Payload(Payload::of_bytes(pickle)), Value::Nil)
+            }
+        };
+        for key in &graph.plan.wanted {
+            self.outbox
+                .send(|w| to_client::task_erred(w, key, &exception, &traceback));
+        }
+    }
+
+    /// Handles one message. False when the client leaves.
+    fn message(&self, message: FromClient) -> bool {
+        let client = self.client;
+        let mut driver = self.server.driver();
+        match message {
+            FromClient::UpdateGraph(_) => {
+                unreachable!("graphs are taken out before messages are handled")
+            }
+            FromClient::ClientReleasesKeys(body) => {
+                let client = body.client.0.map_or(client, |name| driver.client(&name));
+                driver.handle(Event::ClientReleasesKeys {
+                    client,
+                    keys: body.keys.keys,
+                });
+            }
+            FromClient::ClientDesiresKeys(body) => {
+                let client = body.client.0.map_or(client, |name| driver.client(&name));
+                driver.handle(Event::ClientDesiresKeys {
+                    client,
+                    keys: body.keys.keys,
+                });
+                driver.keys_changed();
+            }
+            FromClient::CancelKeys(body) => driver.handle(Event::CancelKeys {
+                client,
+                keys: body.keys.keys,
+                force: body.force,
+                reason: body.reason,
+                message: body.msg,
+            }),
+            FromClient::ReportKey(body) => driver.handle(Event::ReportKey {
+                client,
+                key: body.key,
+            }),
+            FromClient::UpdateData(body) => {
+                let client = body.client.0.map_or(client, |name| driver.client(&name));
+                crate::rpc::data::data_added(
+                    &mut driver,
+                    Some(client),
+                    &body.who_has,
+                    &body.nbytes,
+                );
+            }
+            FromClient::HeartbeatClient(_) => {
+                if let Some(peer) = driver.clients.get_mut(client) {
+                    peer.last_seen = unix_time();
+                }
+                let interval = 10.0 * heartbeat_interval(driver.clients.connected().count());
+                self.outbox
+                    .send(|w| to_client::heartbeat_interval(w, interval));
+            }
+            FromClient::CloseClient(_) | FromClient::CloseStream(_) => return false,
+            FromClient::SubscribeTopic(_)
+            | FromClient::UnsubscribeTopic(_)
+            | FromClient::PublishFlush(_)
+            | FromClient::VariableDelete(_)
+            | FromClient::VariableFutureReceived(_)
+            | FromClient::VariableFutureRelease(_)
+            | FromClient::QueueFutureRelease(_)
+            | FromClient::QueueRelease(_) => {}
+            FromClient::Unknown(op) => {
+                warn!(client = %self.name, op, "unknown operation on a client's stream is ignored");
+            }
+        }
+        true
+    }
+}

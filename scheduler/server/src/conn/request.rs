@@ -1,0 +1,168 @@
+//! Requests of one connection, strictly one after the other, until it becomes a stream or ends.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use oxidask_protocol::comm::{Comm, CommError};
+use oxidask_protocol::message::rpc::{Envelope, Failure, ToScheduler};
+use oxidask_protocol::message::{decode_one, encode_one, peek_op};
+use oxidask_protocol::msgpack::Reader;
+use oxidask_protocol::wire::Decode;
+use oxidask_protocol::{DecodeError, DecodeErrorKind, Value};
+use tracing::{debug, warn};
+
+use super::{client, worker};
+use crate::rpc::{self, Outcome};
+use crate::server::Server;
+
+/// Answers requests until the peer closes the connection or turns it into a stream.
+pub async fn serve(server: Arc<Server>, comm: Comm) {
+    let peer = comm.remote;
+    if let Err(error) = requests(server, comm).await {
+        warn!(%peer, error = &error as &dyn std::error::Error, "connection closed");
+    }
+}
+
+async fn requests(server: Arc<Server>, mut comm: Comm) -> Result<(), CommError> {
+    let mut early = None;
+    loop {
+        let frames = match early.take() {
+            Some(frames) => frames,
+            None => match comm.reader.read().await {
+                Ok(Some(frames)) => frames,
+                Ok(None) | Err(CommError::Io { .. }) => return Ok(()),
+                Err(error) => return Err(error),
+            },
+        };
+        let (envelope, call) = match decode(&frames) {
+            Ok(request) => request,
+            Err(Refusal::Malformed(source)) => {
+                let peer = comm.reader.peer().to_owned();
+                return Err(CommError::Decode { peer, source });
+            }
+            Err(Refusal::Wrong(wrong)) => {
+                let (envelope, failure) = *wrong;
+                debug!(peer = %comm.remote, error = failure.exception_text, "request refused");
+                if envelope.reply {
+                    comm.writer.write(&encode_one(&failure)).await?;
+                }
+                continue;
+            }
+        };
+        drop(frames);
+        match call {
+            ToScheduler::RegisterClient(body) => {
+                return client::stream(server, comm, body).await;
+            }
+            ToScheduler::RegisterWorker(body) => {
+                return worker::stream(server, comm, body).await;
+            }
+            ToScheduler::RegisterNanny(body) => {
+                return rpc::nanny::starting(server, comm, body).await;
+            }
+            ToScheduler::SubscribeWorkerStatus(_) => {
+                return rpc::status::watch(server, comm).await;
+            }
+            ToScheduler::Feed(body) => return rpc::python::feed(server, comm, body).await,
+            ToScheduler::Close(_) => {
+                if envelope.reply {
+                    comm.writer.send(&"OK".to_owned()).await?;
+                }
+                return comm.writer.shutdown().await;
+            }
+            call => {
+                let Some(answer) = answer(&server, &mut comm, call, &mut early).await? else {
+                    return Ok(());
+                };
+                if envelope.reply {
+                    let frames = match answer {
+                        Ok(answer) => answer.into_frames(),
+                        Err(failure) => encode_one(&*failure),
+                    };
+                    comm.writer.write(&frames).await?;
+                }
+                if envelope.close {
+                    return comm.writer.shutdown().await;
+                }
+            }
+        }
+    }
+}
+
+/// Runs a request while watching whether the peer is still there. `None` if it went; what only waits for its sake
+/// is then given up, all else is carried out to its end.
+async fn answer(
+    server: &Arc<Server>,
+    comm: &mut Comm,
+    call: ToScheduler,
+    early: &mut Option<Vec<Bytes>>,
+) -> Result<Option<Outcome>, CommError> {
+    let waits = rpc::only_waits(&call);
+    let mut running = Box::pin(rpc::answer(Arc::clone(server), call));
+    loop {
+        tokio::select! {
+            biased;
+            answer = &mut running => return Ok(Some(answer)),
+            next = comm.reader.read(), if early.is_none() => match next {
+                Ok(Some(frames)) => *early = Some(frames),
+                Ok(None) | Err(CommError::Io { .. }) => {
+                    if !waits {
+                        tokio::spawn(running);
+                    }
+                    return Ok(None);
+                }
+                Err(error) => return Err(error),
+            },
+        }
+    }
+}
+
+/// Why a message is no request that we can run.
+enum Refusal {
+    /// The bytes are damaged, or no map with an `op`: the connection cannot go on.
+    Malformed(DecodeError),
+    /// The operation or its arguments are wrong: the caller is told, the connection goes on.
+    Wrong(Box<(Envelope, Failure)>),
+}
+
+fn decode(frames: &[Bytes]) -> Result<(Envelope, ToScheduler), Refusal> {
+    let reader = Reader::of_message(frames).map_err(Refusal::Malformed)?;
+    let op = peek_op(&reader).map_err(Refusal::Malformed)?;
+    // Whatever else is wrong, a document that is damaged ends the connection.
+    let mut whole = reader.clone();
+    whole
+        .skip()
+        .and_then(|()| whole.finish())
+        .map_err(Refusal::Malformed)?;
+    let envelope = decode_envelope(&reader);
+    match decode_one::<ToScheduler>(frames) {
+        Ok(ToScheduler::Unknown(op)) => {
+            let text = format!("unknown operation {op:?}: this scheduler has no such handler");
+            Err(Refusal::Wrong(Box::new((
+                envelope,
+                Failure::builtin("ValueError", &text),
+            ))))
+        }
+        Ok(call) => Ok((envelope, call)),
+        Err(error) => {
+            let text = match &error.kind {
+                DecodeErrorKind::MissingField { field, .. } => {
+                    format!("{op}() missing required argument: {field:?}")
+                }
+                _ => format!("{op}() got a wrong argument: {error}"),
+            };
+            Err(Refusal::Wrong(Box::new((
+                envelope,
+                Failure::builtin("TypeError", &text),
+            ))))
+        }
+    }
+}
+
+fn decode_envelope(reader: &Reader<'_>) -> Envelope {
+    Envelope::decode(&mut reader.clone()).unwrap_or(Envelope {
+        reply: true,
+        close: false,
+        serializers: oxidask_protocol::wire::Omit(Some(Value::Nil)),
+    })
+}

@@ -1,0 +1,231 @@
+//! The stream of a worker: registration, then messages until it ends.
+
+use std::sync::Arc;
+
+use oxidask_protocol::comm::{Comm, CommError};
+use oxidask_protocol::message::decode_batch;
+use oxidask_protocol::message::rpc::Failure;
+use oxidask_protocol::message::worker::{FromWorker, RegisterWorker};
+use oxidask_protocol::wire::Pairs;
+use oxidask_protocol::{Value, message::encode_one};
+use oxidask_scheduler_core::event::WorkerStatus;
+use oxidask_scheduler_core::{Event, WorkerId};
+use tracing::{debug, info, warn};
+
+use super::outbox::Outbox;
+use crate::clock::unix_time;
+use crate::driver::heartbeat_interval;
+use crate::peers::{
+    PeerName, WorkerPeer, distributed_version, host_of, normalise_address, takes_duration, wire_str,
+};
+use crate::rpc::status;
+use crate::server::Server;
+use crate::translate::from_worker::FromWorkers;
+
+/// Registers a worker and handles what it says until its stream ends.
+pub async fn stream(
+    server: Arc<Server>,
+    mut comm: Comm,
+    body: RegisterWorker,
+) -> Result<(), CommError> {
+    let address = normalise_address(&body.address);
+    let taken = {
+        let driver = server.driver();
+        if driver.workers.by_address(&address).is_some() {
+            let text = format!("Worker already exists {address}");
+            Some(encode_one(&Failure::builtin("ValueError", &text)))
+        } else {
+            PeerName::from_value(&body.name)
+                .filter(|name| driver.workers.by_name(name).is_some())
+                .map(|name| {
+                    let name = name.text();
+                    warn!(worker = %address, name, "a worker wants a name that is taken");
+                    encode_one(&Value::map([
+                        ("status", Value::from("error")),
+                        ("message", format!("name taken, {name}").into()),
+                        ("time", unix_time().into()),
+                    ]))
+                })
+        }
+    };
+    if let Some(refusal) = taken {
+        return comm.writer.write(&refusal).await;
+    }
+    let outbox = Outbox::new(
+        comm.writer,
+        Arc::clone(&server.flusher),
+        server.settings.outbox,
+    );
+    let worker = register(&server, &address, body, Arc::clone(&outbox));
+    let mut reader = comm.reader;
+    let mut texts = FromWorkers::default();
+    let mut events = Vec::new();
+    let ended = loop {
+        let frames = tokio::select! {
+            biased;
+            ended = outbox.pump() => break match ended {
+                Ok(()) => "closed by the scheduler".to_owned(),
+                Err(error) => error.to_string(),
+            },
+            frames = reader.read() => match frames {
+                Ok(Some(frames)) => frames,
+                Ok(None) => break "end of stream".to_owned(),
+                Err(error) => break describe(&error),
+            },
+        };
+        match decode_batch::<FromWorker>(&frames) {
+            Ok(batch) => {
+                drop(frames);
+                match messages(&server, worker, batch, &mut texts, &mut events) {
+                    Ok(true) => {}
+                    Ok(false) => break "closed by the worker".to_owned(),
+                    Err(op) => break format!("unknown operation {op:?} on the stream"),
+                }
+            }
+            Err(error) => break format!("malformed message: {error}"),
+        }
+    };
+    info!(worker = %address, reason = ended, "worker left");
+    let stimulus_id = format!("handle-worker-cleanup-{}", unix_time());
+    rpc_remove(&server, worker, &stimulus_id);
+    Ok(())
+}
+
+fn rpc_remove(server: &Server, worker: WorkerId, stimulus_id: &str) {
+    let address = server
+        .driver()
+        .workers
+        .get(worker)
+        .map(|peer| Arc::clone(&peer.address));
+    if let Some(address) = address {
+        server.pool.forget(&address);
+        server
+            .driver()
+            .remove_worker(worker, false, false, stimulus_id);
+    }
+}
+
+fn describe(error: &CommError) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+fn register(server: &Server, address: &str, body: RegisterWorker, outbox: Arc<Outbox>) -> WorkerId {
+    let now = unix_time();
+    let plugins = server.plugins().worker.to_pairs();
+    let mut driver = server.driver();
+    let id = driver.workers.next_id();
+    let status = WorkerStatus::parse(&body.status);
+    let takes_duration = takes_duration(distributed_version(&body.versions));
+    let count = driver.workers.len() + 1;
+    // Written first: what the core sends because of the registration comes after it.
+    outbox.send_message(&encode_one(
+        &oxidask_protocol::message::worker::RegisterWorkerReply {
+            status: "OK".to_owned(),
+            time: now,
+            heartbeat_interval: heartbeat_interval(count),
+            worker_plugins: Pairs(plugins),
+            warning: oxidask_protocol::wire::Omit(Some(String::new())),
+            error: oxidask_protocol::wire::Omit(Some(String::new())),
+        },
+    ));
+    let peer = WorkerPeer {
+        id,
+        address: address.into(),
+        address_wire: wire_str(address),
+        name: body.name.detached(),
+        host: host_of(address).into(),
+        nthreads: body.nthreads,
+        memory_limit: body.memory_limit.unwrap_or(0),
+        resources: body.resources.0,
+        local_directory: body.local_directory.0.unwrap_or_default(),
+        services: body.services.detached(),
+        nanny: body.nanny,
+        pid: body.pid,
+        versions: body.versions.detached(),
+        metrics: body.metrics.detached(),
+        extra: body.extra.detached(),
+        server_id: body.server_id.0.unwrap_or_default(),
+        last_seen: now,
+        time_delay: now - body.now,
+        takes_duration,
+        outbox,
+    };
+    info!(
+        worker = address,
+        name = PeerName::from_value(&peer.name).map_or_else(|| address.to_owned(), |n| n.text()),
+        threads = peer.nthreads,
+        "worker registered"
+    );
+    let identity = status::identity_for_watchers(&peer, status);
+    driver.add_worker(peer, status);
+    driver.observers.worker_added(address, &identity);
+    id
+}
+
+/// Handles a batch. False when the worker ends the stream.
+///
+/// # Errors
+/// The name of an operation that does not exist.
+fn messages(
+    server: &Server,
+    worker: WorkerId,
+    batch: Vec<FromWorker>,
+    texts: &mut FromWorkers,
+    events: &mut Vec<Event>,
+) -> Result<bool, String> {
+    let mut driver = server.driver();
+    if driver.workers.get(worker).is_none() {
+        // Removed in the meantime (retired, or silent for too long): the connection is only waited out.
+        return Ok(true);
+    }
+    for message in batch {
+        match message {
+            FromWorker::TaskFinished(message) => events.push(texts.finished(worker, message)),
+            FromWorker::TaskErred(message) => events.push(texts.erred(worker, message)),
+            FromWorker::Reschedule(message) => events.push(Event::Rescheduled {
+                worker,
+                key: message.key,
+            }),
+            FromWorker::LongRunning(message) => events.push(Event::LongRunning {
+                worker,
+                key: message.key,
+                run_id: message.run_id.0,
+                compute_duration: message.compute_duration,
+            }),
+            FromWorker::AddKeys(message) => events.push(Event::KeysAdded {
+                worker,
+                keys: message.keys,
+                stimulus_id: message.stimulus_id.into(),
+            }),
+            FromWorker::ReleaseWorkerData(message) => events.push(Event::WorkerDataReleased {
+                worker,
+                key: message.key,
+            }),
+            FromWorker::RequestRefreshWhoHas(message) => events.push(Event::WhoHasRequested {
+                worker,
+                keys: message.keys,
+                stimulus_id: message.stimulus_id.into(),
+            }),
+            FromWorker::StatusChange(message) => {
+                driver.handle_all(events.drain(..));
+                debug!(?worker, status = message.status, "worker changed its state");
+                driver.worker_status(worker, WorkerStatus::parse(&message.status));
+            }
+            // Nothing is ever asked for that these answer, except to keep the stream alive.
+            FromWorker::StealResponse(_) | FromWorker::LogEvent(_) | FromWorker::KeepAlive(_) => {}
+            FromWorker::CloseStream(_) => {
+                driver.handle_all(events.drain(..));
+                return Ok(false);
+            }
+            FromWorker::Unknown(op) => {
+                driver.handle_all(events.drain(..));
+                return Err(op);
+            }
+        }
+    }
+    driver.handle_all(events.drain(..));
+    Ok(true)
+}

@@ -1,0 +1,433 @@
+//! The only owner of the core: events go in, actions become messages.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use oxidask_protocol::Key;
+use oxidask_scheduler_core::event::WorkerStatus;
+use oxidask_scheduler_core::{Action, ClientId, Config, Core, Event, RequestId, Time, WorkerId};
+use rustc_hash::FxHashMap;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tracing::{debug, error};
+
+use crate::clock::{Clock, unix_time};
+use crate::conn::outbox::Outbox;
+use crate::observe::Observers;
+use crate::peers::{ClientPeer, Clients, WorkerPeer, Workers};
+use crate::translate::{to_client, to_worker};
+
+/// What an action asks for that cannot be done in one go.
+#[derive(Clone, Debug)]
+pub enum Chore {
+    /// A worker has been silent for too long: restart it through its nanny, or remove it.
+    WorkerTimedOut(WorkerId),
+}
+
+/// The outcome of a retirement.
+#[derive(Clone, Debug, Default)]
+pub struct Retired {
+    /// Workers that hold nothing unique any more.
+    pub retired: Vec<WorkerId>,
+    /// Workers whose data nobody could take.
+    pub kept: Vec<WorkerId>,
+}
+
+/// Holds the core and the tables of peers; all that happens goes through [`handle`](Self::handle).
+#[derive(Debug)]
+pub struct Driver {
+    core: Core,
+    clock: Clock,
+    /// Registered workers.
+    pub workers: Workers,
+    /// Clients, and what wants keys like one.
+    pub clients: Clients,
+    /// What looks on: task stream, worker status subscribers.
+    pub observers: Observers,
+    chores: mpsc::UnboundedSender<Chore>,
+    retirements: FxHashMap<RequestId, oneshot::Sender<Retired>>,
+    next_request: u64,
+    /// The deadline that the timer task sleeps for.
+    armed: Option<Time>,
+    timer: Arc<Notify>,
+    /// Counts changes of the set of workers and of their states.
+    worker_changes: watch::Sender<u64>,
+    /// Counts graphs and scatters that were taken in, for those who wait for a key to be known.
+    key_changes: watch::Sender<u64>,
+}
+
+impl Driver {
+    /// A driver of a fresh core. `timer` is told when [`next_deadline`](Self::next_deadline) comes nearer.
+    pub fn new(
+        config: Config,
+        clock: Clock,
+        chores: mpsc::UnboundedSender<Chore>,
+        timer: Arc<Notify>,
+    ) -> Self {
+        Self {
+            core: Core::new(config),
+            clock,
+            workers: Workers::default(),
+            clients: Clients::default(),
+            observers: Observers::default(),
+            chores,
+            retirements: FxHashMap::default(),
+            next_request: 0,
+            armed: None,
+            timer,
+            worker_changes: watch::Sender::new(0),
+            key_changes: watch::Sender::new(0),
+        }
+    }
+
+    /// The core, to look at.
+    pub fn core(&self) -> &Core {
+        &self.core
+    }
+
+    /// Takes one event in and does what the core asks for.
+    pub fn handle(&mut self, event: Event) {
+        self.handle_all([event]);
+    }
+
+    /// Takes events in, in order, and does what the core asks for.
+    pub fn handle_all(&mut self, events: impl IntoIterator<Item = Event>) {
+        let now = self.clock.now();
+        // A panic is our bug and leaves the core half changed: better no scheduler than one that computes nonsense.
+        let result = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            for event in events {
+                self.core.handle(now, event);
+            }
+            self.perform(now);
+        }));
+        if result.is_err() {
+            error!("the scheduler's state is damaged by a panic (see above); giving up");
+            std::process::exit(70);
+        }
+        let deadline = self.core.next_deadline();
+        if deadline.is_some_and(|deadline| self.armed.is_none_or(|armed| deadline < armed)) {
+            self.armed = deadline;
+            self.timer.notify_one();
+        }
+    }
+
+    /// When [`Event::Tick`] is due; the timer task asks, and is told by its `Notify` when the answer gets earlier.
+    pub fn next_deadline(&mut self) -> Option<Time> {
+        self.armed = self.core.next_deadline();
+        self.armed
+    }
+
+    fn perform(&mut self, now: Time) {
+        let mut stamp = Stamp::new(self.clock.unix(now));
+        while let Some(action) = self.core.poll_action() {
+            match action {
+                Action::ComputeTask(task) => {
+                    if let Some(peer) = self.workers.get(task.worker) {
+                        let stimulus_id = stamp.get("compute-task");
+                        peer.outbox.send(|w| {
+                            to_worker::compute_task(w, &task, &self.workers, peer, stimulus_id)
+                        });
+                    }
+                }
+                Action::FreeKeys {
+                    worker,
+                    keys,
+                    stimulus_id,
+                } => self.to_worker(worker, |w, _| {
+                    to_worker::keys(w, "free-keys", &keys, &stimulus_id);
+                }),
+                Action::RemoveReplicas {
+                    worker,
+                    keys,
+                    stimulus_id,
+                } => self.to_worker(worker, |w, _| {
+                    to_worker::keys(w, "remove-replicas", &keys, &stimulus_id);
+                }),
+                Action::AcquireReplicas {
+                    worker,
+                    keys,
+                    stimulus_id,
+                } => self.to_worker(worker, |w, workers| {
+                    to_worker::acquire_replicas(w, &keys, workers, &stimulus_id);
+                }),
+                Action::RefreshWhoHas {
+                    worker,
+                    who_has,
+                    stimulus_id,
+                } => self.to_worker(worker, |w, workers| {
+                    to_worker::refresh_who_has(w, &who_has, workers, &stimulus_id);
+                }),
+                Action::ChangeWorkerStatus {
+                    worker,
+                    status,
+                    stimulus_id,
+                } => self.to_worker(worker, |w, _| {
+                    to_worker::status_change(w, status.as_str(), &stimulus_id);
+                }),
+                Action::AnnounceWorkerRemoved {
+                    address,
+                    stimulus_id,
+                } => {
+                    for peer in self.workers.iter() {
+                        peer.outbox
+                            .send(|w| to_worker::remove_worker(w, &address, &stimulus_id));
+                    }
+                }
+                Action::ShuffleFail {
+                    workers,
+                    id,
+                    run_id,
+                    message,
+                } => {
+                    for worker in workers {
+                        self.to_worker(worker, |w, _| {
+                            to_worker::shuffle_fail(w, &id, run_id, &message)
+                        });
+                    }
+                }
+                Action::WorkerTimedOut { worker } => self.chore(Chore::WorkerTimedOut(worker)),
+                Action::Report { client, report } => {
+                    if let Some(outbox) = self.clients.get(client).and_then(|c| c.outbox.as_ref()) {
+                        outbox.send(|w| to_client::report(w, &report));
+                    }
+                }
+                Action::CancelledKeys {
+                    client,
+                    keys,
+                    reason,
+                    message,
+                } => self.to_clients(client, |w| {
+                    to_client::cancelled_keys(w, &keys, reason.as_deref(), message.as_deref());
+                }),
+                Action::ReportRestart => self.to_clients(None, to_client::restart),
+                Action::WorkersRetired {
+                    request,
+                    retired,
+                    kept,
+                } => {
+                    if let Some(waiter) = self.retirements.remove(&request) {
+                        // The one who asked may be gone; the workers are retired all the same.
+                        let _ = waiter.send(Retired { retired, kept });
+                    }
+                }
+                Action::Transitioned(transition) => self.observers.transitioned(&transition),
+            }
+        }
+    }
+
+    fn to_worker(
+        &self,
+        worker: WorkerId,
+        write: impl FnOnce(&mut oxidask_protocol::msgpack::Writer, &Workers),
+    ) {
+        match self.workers.get(worker) {
+            Some(peer) => peer.outbox.send(|w| write(w, &self.workers)),
+            None => debug!(?worker, "message to a worker that is gone"),
+        }
+    }
+
+    fn to_clients(
+        &self,
+        client: Option<ClientId>,
+        write: impl Fn(&mut oxidask_protocol::msgpack::Writer),
+    ) {
+        for (peer, outbox) in self.clients.connected() {
+            if client.is_none_or(|client| client == peer.id) {
+                outbox.send(&write);
+            }
+        }
+    }
+
+    /// Has something done that takes time.
+    pub fn chore(&self, chore: Chore) {
+        // The receiver lives as long as the server.
+        let _ = self.chores.send(chore);
+    }
+
+    /// Takes a worker in. Its address and name must be free.
+    pub fn add_worker(&mut self, peer: WorkerPeer, status: WorkerStatus) {
+        let event = Event::WorkerAdded(oxidask_scheduler_core::event::NewWorker {
+            worker: peer.id,
+            address: Arc::clone(&peer.address),
+            name: crate::peers::PeerName::from_value(&peer.name)
+                .map_or_else(|| Arc::clone(&peer.address), |name| name.text().into()),
+            host: Arc::clone(&peer.host),
+            nthreads: u32::try_from(peer.nthreads).unwrap_or(u32::MAX),
+            memory_limit: peer.memory_limit,
+            resources: peer.resources.clone(),
+            status,
+        });
+        self.workers.insert(peer);
+        self.handle(event);
+        self.workers_changed();
+    }
+
+    /// Takes a worker out. `close`: tells it to shut down. False if it was gone already.
+    pub fn remove_worker(
+        &mut self,
+        worker: WorkerId,
+        expected: bool,
+        close: bool,
+        stimulus_id: &str,
+    ) -> bool {
+        let Some(peer) = self.workers.remove(worker) else {
+            return false;
+        };
+        if close {
+            peer.outbox
+                .send(|w| to_worker::close(w, "scheduler-remove-worker"));
+        }
+        self.handle(Event::WorkerRemoved {
+            worker,
+            expected,
+            stimulus_id: stimulus_id.into(),
+        });
+        self.observers.worker_removed(&peer.address);
+        self.workers_changed();
+        true
+    }
+
+    /// Notes that a worker is in another state.
+    pub fn worker_status(&mut self, worker: WorkerId, status: WorkerStatus) {
+        self.handle(Event::WorkerStatusChanged { worker, status });
+        self.workers_changed();
+    }
+
+    fn workers_changed(&self) {
+        self.worker_changes
+            .send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Changes whenever a worker comes, goes or changes its state.
+    pub fn watch_workers(&self) -> watch::Receiver<u64> {
+        self.worker_changes.subscribe()
+    }
+
+    /// Changes whenever keys may have become known.
+    pub fn watch_keys(&self) -> watch::Receiver<u64> {
+        self.key_changes.subscribe()
+    }
+
+    /// Says that keys may have become known.
+    pub fn keys_changed(&self) {
+        self.key_changes
+            .send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Takes a client in, or gives the stream of a known name a new owner.
+    pub fn add_client(
+        &mut self,
+        name: &str,
+        outbox: Option<Arc<Outbox>>,
+        versions: oxidask_protocol::Value,
+    ) -> ClientId {
+        let id = self.clients.next_id();
+        let name: Arc<str> = name.into();
+        self.clients.insert(ClientPeer {
+            id,
+            name: Arc::clone(&name),
+            outbox,
+            versions,
+            last_seen: unix_time(),
+        });
+        self.handle(Event::ClientAdded { client: id, name });
+        id
+    }
+
+    /// The client of this name; it comes into being where it does not exist.
+    pub fn client(&mut self, name: &str) -> ClientId {
+        match self.clients.by_name(name) {
+            Some(peer) => peer.id,
+            None => self.add_client(name, None, oxidask_protocol::Value::Nil),
+        }
+    }
+
+    /// Takes a client out; what it wanted is released.
+    pub fn remove_client(&mut self, client: ClientId) {
+        if self.clients.remove(client).is_some() {
+            self.handle(Event::ClientRemoved { client });
+        }
+    }
+
+    /// Asks the core to retire workers; the answer comes when their data have moved.
+    pub fn retire(
+        &mut self,
+        workers: Vec<WorkerId>,
+        stimulus_id: &str,
+    ) -> oneshot::Receiver<Retired> {
+        self.next_request += 1;
+        let request = RequestId(self.next_request);
+        let (sender, receiver) = oneshot::channel();
+        self.retirements.insert(request, sender);
+        self.handle(Event::RetireWorkers {
+            request,
+            workers,
+            stimulus_id: stimulus_id.into(),
+        });
+        self.workers_changed();
+        receiver
+    }
+
+    /// Whether a worker takes tasks.
+    pub fn is_running(&self, worker: WorkerId) -> bool {
+        self.core
+            .worker(worker)
+            .is_some_and(|view| view.status == WorkerStatus::Running)
+    }
+
+    /// Addresses of the holders of a key.
+    pub fn holders(&self, key: &Key) -> Vec<Arc<str>> {
+        self.core
+            .who_has(key)
+            .into_iter()
+            .filter_map(|worker| self.workers.get(worker))
+            .map(|peer| Arc::clone(&peer.address))
+            .collect()
+    }
+
+    /// Turns the core's time into Unix seconds.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+}
+
+/// Stimulus ids of one round, each text made at most once.
+struct Stamp {
+    unix: f64,
+    text: Option<(&'static str, String)>,
+}
+
+impl Stamp {
+    fn new(unix: f64) -> Self {
+        Self { unix, text: None }
+    }
+
+    fn get(&mut self, what: &'static str) -> &str {
+        if self.text.as_ref().is_none_or(|(known, _)| *known != what) {
+            self.text = Some((what, format!("{what}-{}", self.unix)));
+        }
+        self.text.as_ref().map_or("", |(_, text)| text)
+    }
+}
+
+/// Seconds between the signs of life of `n` workers or clients, as Dask computes them.
+pub fn heartbeat_interval(n: usize) -> f64 {
+    match n {
+        0..=10 => 0.5,
+        11..=49 => 1.0,
+        50..=199 => 2.0,
+        n => n as f64 / 200.0 + 1.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heartbeats_get_rarer_as_workers_get_more() {
+        assert_eq!(heartbeat_interval(10), 0.5);
+        assert_eq!(heartbeat_interval(11), 1.0);
+        assert_eq!(heartbeat_interval(50), 2.0);
+        assert_eq!(heartbeat_interval(1000), 6.0);
+    }
+}

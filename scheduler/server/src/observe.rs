@@ -1,0 +1,49 @@
+//! What looks on at events without changing anything: those who watch workers come and go.
+
+use std::sync::Arc;
+
+use oxidask_protocol::Value;
+use oxidask_protocol::wire::Encode;
+use oxidask_scheduler_core::action::Transition;
+
+use crate::conn::outbox::Outbox;
+
+/// All that looks on.
+#[derive(Debug, Default)]
+pub struct Observers {
+    /// Those who subscribed to worker status.
+    pub watchers: Vec<Arc<Outbox>>,
+}
+
+impl Observers {
+    /// Tells those who watch that a worker came.
+    pub fn worker_added(&self, address: &str, identity: &Value) {
+        for watcher in &self.watchers {
+            watcher.send(|w| {
+                w.array(2);
+                w.str("add");
+                w.map(1);
+                w.str("workers");
+                w.map(1);
+                w.str(address);
+                identity.encode(w);
+            });
+        }
+    }
+
+    /// Tells those who watch that a worker went.
+    pub fn worker_removed(&self, address: &str) {
+        for watcher in &self.watchers {
+            watcher.send(|w| {
+                w.array(2);
+                w.str("remove");
+                w.str(address);
+            });
+        }
+    }
+
+    /// A task changed its state.
+    pub fn transitioned(&mut self, transition: &Transition) {
+        let _ = transition;
+    }
+}

@@ -1,0 +1,139 @@
+//! What clients, workers and cluster managers ask of the scheduler, one file per subject.
+//!
+//! An operation is a function of the server and its arguments that gives an [`Outcome`]. It may wait: its
+//! connection waits with it, nobody else does.
+
+pub mod data;
+pub mod gather;
+pub mod info;
+pub mod nanny;
+pub mod python;
+pub mod replicate;
+pub mod reply;
+pub mod status;
+pub mod workers;
+
+use std::sync::Arc;
+
+use oxidask_protocol::Value;
+use oxidask_protocol::message::decode_one;
+use oxidask_protocol::message::rpc::{Failure, ToScheduler, ToWorkerRpc};
+
+pub use reply::{Answer, Outcome};
+use reply::{Refusal, raise};
+
+use crate::server::Server;
+
+/// Whether a request does nothing but wait for something: it is given up when its caller goes away.
+pub fn only_waits(call: &ToScheduler) -> bool {
+    matches!(
+        call,
+        ToScheduler::QueueGet(_)
+            | ToScheduler::QueuePut(_)
+            | ToScheduler::EventWait(_)
+            | ToScheduler::VariableGet(_)
+            | ToScheduler::SemaphoreAcquire(_)
+            | ToScheduler::MultiLockAcquire(_)
+            | ToScheduler::Gather(_)
+    )
+}
+
+/// Runs a request.
+pub async fn answer(server: Arc<Server>, call: ToScheduler) -> Outcome {
+    let server = &server;
+    match call {
+        ToScheduler::Identity(body) => info::identity(server, &body),
+        ToScheduler::Echo(body) => Answer::value(body.data),
+        ToScheduler::Versions(_) => info::versions(server).await,
+        ToScheduler::Ncores(body) => info::ncores(server, body.workers, false),
+        ToScheduler::NcoresRunning(body) => info::ncores(server, body.workers, true),
+        ToScheduler::WhoHas(body) => info::who_has(server, body.keys),
+        ToScheduler::HasWhat(body) => info::has_what(server, body.workers),
+        ToScheduler::Processing(body) => info::processing(server, body.workers),
+        ToScheduler::Nbytes(body) => info::nbytes(server, body),
+        ToScheduler::GetTaskStatus(body) => info::task_status(server, body.keys),
+        ToScheduler::GetTaskPrefixStates(_) => info::prefix_states(server),
+        ToScheduler::GetRunspec(body) => info::run_spec(server, &body.key),
+        ToScheduler::GetErrorCause(body) => info::error_cause(server, body.keys),
+        ToScheduler::CheckIdle(_) => info::check_idle(server),
+        ToScheduler::AdaptiveTarget(body) => info::adaptive_target(server, body.target_duration),
+
+        ToScheduler::Replicate(body) => replicate::replicate(server, body).await,
+        ToScheduler::Gather(body) => gather::gather(server, body.keys).await,
+        ToScheduler::Scatter(body) => data::scatter(server, body).await,
+        ToScheduler::UpdateData(body) => data::update_data(server, body),
+        ToScheduler::Retry(body) => data::retry(server, body.keys),
+        ToScheduler::SetRestrictions(body) => data::set_restrictions(server, body.worker),
+        ToScheduler::AddKeys(body) => data::add_keys(server, body),
+
+        ToScheduler::HeartbeatWorker(body) => workers::heartbeat(server, body),
+        ToScheduler::Unregister(body) => workers::unregister(server, &body),
+        ToScheduler::SetResources(body) => workers::set_resources(server, body),
+
+        ToScheduler::Terminate(_) => {
+            server.shutdown_soon("terminate");
+            Answer::nil()
+        }
+        other => Err(raise(
+            "NotImplementedError",
+            &format!(
+                "this scheduler does not support the operation {:?} yet",
+                other.op()
+            ),
+        )),
+    }
+}
+
+/// Sends a request to a worker or nanny and reads its answer.
+///
+/// # Errors
+/// If it cannot be reached, or answers with an exception.
+pub(crate) async fn call(
+    server: &Server,
+    address: &str,
+    request: &ToWorkerRpc,
+) -> Result<Value, Refusal> {
+    let frames = server
+        .pool
+        .call(address, request)
+        .await
+        .map_err(|error| unreachable_peer(address, &error))?;
+    let answer: Value = decode_one(&frames)
+        .map_err(|error| raise("ValueError", &format!("answer of {address}: {error}")))?;
+    match failure_in(&answer) {
+        Some(failure) => Err(failure),
+        None => Ok(answer),
+    }
+}
+
+/// What a caller gets when a worker cannot be reached.
+pub(crate) fn unreachable_peer(address: &str, error: &dyn std::error::Error) -> Refusal {
+    let mut text = format!("failed to call {address}: {error}");
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    raise("OSError", &text)
+}
+
+/// The exception that an answer carries, if it is the one of a handler that raised.
+pub(crate) fn failure_in(answer: &Value) -> Option<Refusal> {
+    if answer.field("status").and_then(Value::as_str) != Some("uncaught-error") {
+        return None;
+    }
+    let text = |name| {
+        answer
+            .field(name)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    Some(Box::new(Failure {
+        status: "uncaught-error".to_owned(),
+        exception: answer.field("exception").cloned().unwrap_or_default(),
+        traceback: answer.field("traceback").cloned().unwrap_or_default(),
+        exception_text: text("exception_text"),
+        traceback_text: text("traceback_text"),
+    }))
+}

@@ -1,0 +1,173 @@
+//! Builds a scheduler, runs it until it is told to stop.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use oxidask_protocol::address::{Address, Scheme};
+use tokio::net::{TcpListener, TcpSocket};
+use tracing::{info, warn};
+
+use crate::chores;
+use crate::conn::listener::listen;
+use crate::server::{Addresses, Server};
+use crate::settings::Settings;
+
+/// Connections that the system may hold until they are accepted.
+const BACKLOG: u32 = 4096;
+
+/// Listens, tells where (`ready`), and runs until a signal or `terminate` ends it.
+///
+/// # Errors
+/// If an address cannot be listened on.
+pub async fn run(settings: Settings, ready: impl FnOnce(&Arc<Server>)) -> anyhow::Result<()> {
+    let (server, chore_list) = Server::new(settings);
+    let mut contact = Vec::new();
+    let mut listeners = Vec::new();
+    for address in server.settings.listen.clone() {
+        let listener = bind(&address).await?;
+        let port = listener.local_addr()?.port();
+        contact.push(contact_address(&server.settings, &address, port).to_string());
+        let tls = match address.scheme {
+            Scheme::Tcp => None,
+            Scheme::Tls => Some(
+                server
+                    .tls()
+                    .cloned()
+                    .with_context(|| format!("{address} asks for TLS, but no certificates are configured (distributed.comm.tls.scheduler)"))?,
+            ),
+        };
+        listeners.push((listener, tls));
+    }
+    server.listening(Addresses {
+        contact: contact.clone(),
+        dashboard: 0,
+    });
+    for address in &contact {
+        info!("  Scheduler at: {address:>25}");
+    }
+    for (listener, tls) in listeners {
+        tokio::spawn(listen(Arc::clone(&server), listener, tls));
+    }
+    let flusher = Arc::clone(&server.flusher);
+    tokio::spawn(async move { flusher.run().await });
+    tokio::spawn({
+        let server = Arc::clone(&server);
+        async move { server.keep_time().await }
+    });
+    tokio::spawn(chores::run(Arc::clone(&server), chore_list));
+    ready(&server);
+    let reason = stopped(&server).await?;
+    info!(reason, "scheduler is closing");
+    close(&server).await;
+    Ok(())
+}
+
+/// Waits for what ends the scheduler and says what it was.
+async fn stopped(server: &Server) -> anyhow::Result<String> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
+    Ok(tokio::select! {
+        biased;
+        _ = terminate.recv() => "SIGTERM".to_owned(),
+        _ = interrupt.recv() => "SIGINT".to_owned(),
+        reason = server.stop_reason() => reason,
+    })
+}
+
+/// How long peers may take to hear that the scheduler closes.
+const FAREWELL: std::time::Duration = std::time::Duration::from_millis(500);
+
+/// Tells all workers to shut down, then ends every connection.
+async fn close(server: &Arc<Server>) {
+    let outboxes: Vec<_> = {
+        let driver = server.driver();
+        driver
+            .workers
+            .iter()
+            .map(|peer| {
+                peer.outbox
+                    .send(|w| crate::translate::to_worker::close(w, "scheduler-close"));
+                peer.outbox.send(crate::translate::to_worker::close_stream);
+                Arc::clone(&peer.outbox)
+            })
+            .collect()
+    };
+    let farewell = async {
+        for outbox in &outboxes {
+            outbox.flushed().await;
+        }
+    };
+    if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
+        warn!("some workers did not take the last message in time");
+    }
+    server.shutdown.cancel();
+    // Connection tasks see the token when they run next.
+    tokio::task::yield_now().await;
+}
+
+async fn bind(address: &Address) -> anyhow::Result<TcpListener> {
+    let host = if address.host.is_empty() {
+        "0.0.0.0"
+    } else {
+        address.host.as_str()
+    };
+    let resolved = tokio::net::lookup_host((host, address.port))
+        .await
+        .with_context(|| format!("failed to resolve {host}"))?;
+    let mut last = None;
+    for socket_address in resolved {
+        let socket = if socket_address.is_ipv4() {
+            TcpSocket::new_v4()
+        } else {
+            TcpSocket::new_v6()
+        }?;
+        socket.set_reuseaddr(true)?;
+        match socket
+            .bind(socket_address)
+            .and_then(|()| socket.listen(BACKLOG))
+        {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = Some(error),
+        }
+    }
+    let error = last.unwrap_or_else(|| std::io::ErrorKind::AddrNotAvailable.into());
+    Err(error).with_context(|| format!("failed to listen on {host}:{}", address.port))
+}
+
+/// The address that peers are told: that of the settings, or the one listened on, with this machine's own address
+/// in place of "all".
+fn contact_address(settings: &Settings, listen: &Address, port: u16) -> Address {
+    if let Some(text) = &settings.contact_address
+        && let Ok(address) = Address::parse(text, listen.scheme, Some(port))
+    {
+        return Address {
+            port: if address.port == 0 {
+                port
+            } else {
+                address.port
+            },
+            ..address
+        };
+    }
+    let host = match listen.host.as_str() {
+        "" | "0.0.0.0" | "::" => own_address(),
+        host => host.to_owned(),
+    };
+    Address {
+        scheme: listen.scheme,
+        host,
+        port,
+    }
+}
+
+/// The address under which other machines reach this one: that of the route to the outside. Nothing is sent.
+fn own_address() -> String {
+    let route = || -> std::io::Result<String> {
+        let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
+        // An address of the documentation range; a UDP socket that connects only looks the route up.
+        socket.connect("192.0.2.1:9")?;
+        Ok(socket.local_addr()?.ip().to_string())
+    };
+    route().unwrap_or_else(|_| "127.0.0.1".to_owned())
+}

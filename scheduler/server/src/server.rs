@@ -1,0 +1,184 @@
+//! What all connections of one scheduler share.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use oxidask_protocol::comm::Tls;
+use oxidask_scheduler_core::Event;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::conn::outbox::Flusher;
+use crate::conn::pool::Pool;
+use crate::driver::{Chore, Driver};
+use crate::graph::{GraphIntake, IntakeConfig};
+use crate::plugins::Plugins;
+use crate::settings::Settings;
+
+/// One scheduler. Connections, the HTTP server and the control service each hold it.
+#[derive(Debug)]
+pub struct Server {
+    /// What it was told at its start.
+    pub settings: Settings,
+    /// `Scheduler-…`, another at each start.
+    pub id: String,
+    /// Its clocks.
+    pub clock: Clock,
+    driver: Mutex<Driver>,
+    /// Plugins that new workers and nannies get.
+    pub plugins: Mutex<Plugins>,
+    /// Connections that we open to workers.
+    pub pool: Pool,
+    /// Writes what streams have got, once per wake-up.
+    pub flusher: Arc<Flusher>,
+    /// Tells the timer task that the core's deadline came nearer.
+    pub timer: Arc<Notify>,
+    /// Ends everything.
+    pub shutdown: CancellationToken,
+    /// Turns graphs of Python clients into tasks.
+    pub intake: GraphIntake,
+    stop: watch::Sender<Option<String>>,
+    addresses: OnceLock<Addresses>,
+}
+
+/// Where the scheduler is found; known once it listens.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    /// Addresses that peers are told, the first being the main one.
+    pub contact: Vec<String>,
+    /// Port of the HTTP server, 0 for none.
+    pub dashboard: u16,
+}
+
+impl Server {
+    /// A scheduler that does not listen yet. Its chores come out of the receiver.
+    pub fn new(settings: Settings) -> (Arc<Self>, mpsc::UnboundedReceiver<Chore>) {
+        let clock = Clock::start();
+        let (chores, receiver) = mpsc::unbounded_channel();
+        let timer = Arc::new(Notify::new());
+        let driver = Driver::new(settings.core.clone(), clock, chores, Arc::clone(&timer));
+        let pool = Pool::new(
+            settings.tls.clone(),
+            settings.limits,
+            settings.connect_timeout,
+        );
+        let server = Arc::new(Self {
+            id: format!("Scheduler-{}", unique_id()),
+            clock,
+            driver: Mutex::new(driver),
+            plugins: Mutex::default(),
+            pool,
+            flusher: Arc::default(),
+            timer,
+            shutdown: CancellationToken::new(),
+            intake: GraphIntake::new(IntakeConfig {
+                python: settings.python.clone(),
+                ..IntakeConfig::default()
+            }),
+            stop: watch::Sender::new(None),
+            addresses: OnceLock::new(),
+            settings,
+        });
+        (server, receiver)
+    }
+
+    /// The driver. Never held across an `await`.
+    pub fn driver(&self) -> MutexGuard<'_, Driver> {
+        self.driver.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The plugins. Never held across an `await`.
+    pub fn plugins(&self) -> MutexGuard<'_, Plugins> {
+        self.plugins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says where the scheduler is found; called once.
+    pub fn listening(&self, addresses: Addresses) {
+        // A second call would be our bug, and the first answer stays right for the peers that have it.
+        let _ = self.addresses.set(addresses);
+    }
+
+    /// The address that peers are told; empty before the scheduler listens.
+    pub fn address(&self) -> &str {
+        self.addresses
+            .get()
+            .and_then(|a| a.contact.first())
+            .map_or("", String::as_str)
+    }
+
+    /// Port of the HTTP server, 0 for none.
+    pub fn dashboard_port(&self) -> u16 {
+        self.addresses.get().map_or(0, |a| a.dashboard)
+    }
+
+    /// How connections are encrypted.
+    pub fn tls(&self) -> Option<&Tls> {
+        self.settings.tls.as_ref()
+    }
+
+    /// Has the scheduler closed; returns at once.
+    pub fn shutdown_soon(&self, reason: &str) {
+        self.stop.send_replace(Some(reason.to_owned()));
+    }
+
+    /// Waits until [`shutdown_soon`](Self::shutdown_soon) is called and gives its reason.
+    pub async fn stop_reason(&self) -> String {
+        let mut stop = self.stop.subscribe();
+        let stopped = stop.wait_for(Option::is_some).await;
+        stopped.map_or_else(
+            |_| String::new(),
+            |reason| reason.clone().unwrap_or_default(),
+        )
+    }
+
+    /// Reports the core's deadlines for ever.
+    pub async fn keep_time(&self) {
+        loop {
+            let deadline = self.driver().next_deadline();
+            match deadline {
+                None => self.timer.notified().await,
+                Some(deadline) => {
+                    let at = tokio::time::Instant::from_std(self.clock.instant(deadline));
+                    tokio::select! {
+                        biased;
+                        () = self.timer.notified() => {}
+                        () = tokio::time::sleep_until(at) => self.driver().handle(Event::Tick),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A text that no other process and no other call gives: 32 hexadecimal digits in the form of a UUID.
+pub fn unique_id() -> String {
+    // The standard library seeds this hasher from the system's random source.
+    let word = || {
+        let mut hasher = RandomState::new().build_hasher();
+        hasher.write_u128(
+            std::time::SystemTime::now()
+                .duration_since(std::time::UNIX_EPOCH)
+                .map_or(0, |d| d.as_nanos()),
+        );
+        hasher.finish()
+    };
+    let (a, b) = (word(), word());
+    format!(
+        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+        a >> 32,
+        (a >> 16) & 0xffff,
+        a & 0xffff,
+        b >> 48,
+        b & 0xffff_ffff_ffff
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn ids_differ() {
+        assert_ne!(super::unique_id(), super::unique_id());
+        assert_eq!(super::unique_id().len(), 36);
+    }
+}

@@ -1,0 +1,78 @@
+//! What one scheduler is told at its start, from the command line and the configuration.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use oxidask_protocol::address::{Address, Scheme};
+use oxidask_protocol::comm::Tls;
+use oxidask_protocol::frame::Limits;
+use oxidask_scheduler_core as core;
+
+use crate::conn::outbox::OutboxLimits;
+
+/// All settings of the server; those of the state machine are in [`core`](Self::core).
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Addresses to listen on; port 0 asks for a free one.
+    pub listen: Vec<Address>,
+    /// Host that peers are told to use, if it is not the one listened on.
+    pub contact_address: Option<String>,
+    /// Certificates; without them only `tcp://` works.
+    pub tls: Option<Tls>,
+    /// Address and port of the HTTP server; `None` for none.
+    pub dashboard: Option<(String, u16)>,
+    /// What the state machine is told.
+    pub core: core::Config,
+    /// The largest message that is read.
+    pub limits: Limits,
+    /// How much may wait for a peer that does not read.
+    pub outbox: OutboxLimits,
+    /// Time for a new connection to say who it is, and to be opened by us (`distributed.comm.timeouts.connect`).
+    pub connect_timeout: Duration,
+    /// Connections that have not completed the handshake.
+    pub max_handshakes: usize,
+    /// Requests and streams that may be open at once.
+    pub max_connections: usize,
+    /// The interpreter as named on the command line.
+    pub python: Option<PathBuf>,
+    /// Modules to run at the start in the scheduler's Python process, with their arguments.
+    pub preload: Vec<(String, Vec<String>)>,
+    /// File that gets the identity of the scheduler as JSON.
+    pub scheduler_file: Option<PathBuf>,
+    /// File that gets the process id.
+    pub pid_file: Option<PathBuf>,
+    /// The scheduler ends when nothing has been to do for so long. `None`: never.
+    pub idle_timeout: Option<Duration>,
+    /// Time that `adaptive_target` plans for (`distributed.adaptive.target-duration`).
+    pub adaptive_target_duration: Duration,
+    /// Events kept per topic (`distributed.admin.low-level-log-length`).
+    pub events_log_length: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: vec![Address {
+                scheme: Scheme::Tcp,
+                host: String::new(),
+                port: 8786,
+            }],
+            contact_address: None,
+            tls: None,
+            dashboard: Some((String::new(), 8787)),
+            core: core::Config::default(),
+            limits: Limits::default(),
+            outbox: OutboxLimits::default(),
+            connect_timeout: Duration::from_secs(30),
+            max_handshakes: 4096,
+            max_connections: 100_000,
+            python: None,
+            preload: Vec::new(),
+            scheduler_file: None,
+            pid_file: None,
+            idle_timeout: None,
+            adaptive_target_duration: Duration::from_secs(5),
+            events_log_length: 100_000,
+        }
+    }
+}
