@@ -14,7 +14,7 @@
 //! back through [`msgpack::Writer`] and [`frame::encode`].
 //!
 //! Nothing here knows a runtime, except [`comm`] (feature `comm`), which moves messages over TCP and TLS.
-//! Recorded from distributed 2026.8.0; §8.4 of `docs/protocol.md` lists what differs from 2025.4 on.
+//! Recorded from distributed 2026.8.0. `docs/protocol.md` describes all of it; its §7 lists what differs from 2025.4 on.
 
 #[macro_use]
 pub mod wire;

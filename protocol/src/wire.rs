@@ -391,6 +391,19 @@ macro_rules! wire_struct {
             }
         }
 
+        #[cfg(test)]
+        impl $name {
+            /// The fields as documentation names them: in brackets if the sender may leave them out.
+            #[allow(dead_code)]
+            pub(crate) fn described_fields() -> Vec<String> {
+                vec![$( {
+                    let default: Option<$type> = wire_struct!(@default $type $(, $default)?);
+                    let name = wire_struct!(@wire $field $($wire)?);
+                    if default.is_some() { format!("[{name}]") } else { name.to_owned() }
+                } ),*]
+            }
+        }
+
         impl $name {
             /// Fields that will be written.
             #[allow(dead_code)]
@@ -425,13 +438,13 @@ macro_rules! wire_struct {
 macro_rules! wire_ops {
     (
         $(#[$meta:meta])*
-        pub enum $name:ident { $( $(#[$variant_meta:meta])* $op:literal => $variant:ident($type:ty) ),* $(,)? }
+        pub enum $name:ident { $( $(#[doc = $meaning:literal])* $op:literal => $variant:ident($type:ty) ),* $(,)? }
     ) => {
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq)]
         #[allow(clippy::large_enum_variant)]
         pub enum $name {
-            $( $(#[$variant_meta])* $variant($type), )*
+            $( $(#[doc = $meaning])* $variant($type), )*
             /// An operation that this list does not have. It is a value, so that the receiver decides.
             Unknown(String),
         }
@@ -468,6 +481,14 @@ macro_rules! wire_ops {
             fn decode(r: &mut $crate::msgpack::Reader<'_>) -> Result<Self, $crate::DecodeError> {
                 let op = $crate::message::peek_op(r)?;
                 $crate::message::Operation::decode_op(op, r)
+            }
+        }
+
+        #[cfg(test)]
+        impl $name {
+            /// The operations as documentation shows them: name, fields, meaning.
+            pub(crate) fn described() -> Vec<(&'static str, Vec<String>, String)> {
+                vec![$( ($op, <$type>::described_fields(), [$($meaning.trim()),*].join(" ")) ),*]
             }
         }
 

@@ -4,6 +4,8 @@
 //! carries one request map at a time, each with an answer ([`rpc`]).
 
 pub mod client;
+#[cfg(test)]
+mod docs;
 pub mod rpc;
 #[cfg(test)]
 mod tests;

@@ -606,21 +606,21 @@ wire_ops! {
         "check_idle" => CheckIdle(Empty),
         /// Become a stream of workers that come and go.
         "subscribe_worker_status" => SubscribeWorkerStatus(Empty),
-        /// Metadata.
+        /// Read metadata.
         "get_metadata" => GetMetadata(GetMetadata),
-        /// Metadata.
+        /// Write metadata.
         "set_metadata" => SetMetadata(SetMetadata),
-        /// Resources of a worker.
+        /// Change the resources of a worker.
         "set_resources" => SetResources(SetResources),
-        /// Where tasks may run.
+        /// Restrict tasks to workers.
         "set_restrictions" => SetRestrictions(SetRestrictions),
         /// The task stream.
         "get_task_stream" => GetTaskStream(GetTaskStream),
-        /// Index of its end.
+        /// Index of the end of the task stream.
         "get_task_stream_index" => GetTaskStreamIndex(Empty),
         /// Record metadata of tasks.
         "start_task_metadata" => StartTaskMetadata(TaskMetadata),
-        /// End the recording.
+        /// End a recording of metadata of tasks.
         "stop_task_metadata" => StopTaskMetadata(TaskMetadata),
         /// Transitions.
         "get_story" => GetStory(GetStory),
@@ -632,15 +632,15 @@ wire_ops! {
         "benchmark_hardware" => BenchmarkHardware(Empty),
         /// A plugin for workers.
         "register_worker_plugin" => RegisterWorkerPlugin(RegisterPlugin),
-        /// No longer.
+        /// Remove a plugin for workers.
         "unregister_worker_plugin" => UnregisterWorkerPlugin(Named),
         /// A plugin for nannies.
         "register_nanny_plugin" => RegisterNannyPlugin(RegisterPlugin),
-        /// No longer.
+        /// Remove a plugin for nannys.
         "unregister_nanny_plugin" => UnregisterNannyPlugin(Named),
         /// A plugin for the scheduler.
         "register_scheduler_plugin" => RegisterSchedulerPlugin(RegisterPlugin),
-        /// No longer.
+        /// Remove a plugin for the scheduler.
         "unregister_scheduler_plugin" => UnregisterSchedulerPlugin(Named),
         /// The node of a key.
         "get_runspec" => GetRunspec(OneKey),
@@ -650,9 +650,9 @@ wire_ops! {
         "feed" => Feed(Feed),
         /// Commands for the active memory manager.
         "amm_handler" => AmmHandler(AmmHandler),
-        /// Sample memory.
+        /// Begin to sample memory.
         "memory_sampler_start" => MemorySamplerStart(MemorySamplerStart),
-        /// End sampling.
+        /// End sampling memory.
         "memory_sampler_stop" => MemorySamplerStop(MemorySamplerStop),
         /// Store data sets.
         "publish_put" => PublishPut(PublishPut),
@@ -670,27 +670,27 @@ wire_ops! {
         "variable_get" => VariableGet(VariableGet),
         /// Make a queue.
         "queue_create" => QueueCreate(QueueCreate),
-        /// Append.
+        /// Append to a queue.
         "queue_put" => QueuePut(QueuePut),
-        /// Take.
+        /// Take from a queue.
         "queue_get" => QueueGet(QueueGet),
-        /// Length.
+        /// Length of a queue.
         "queue_qsize" => QueueQsize(Named),
         /// Wait for an event.
         "event_wait" => EventWait(EventWait),
-        /// Set it.
+        /// Set an event.
         "event_set" => EventSet(Named),
-        /// Clear it.
+        /// Clear an event.
         "event_clear" => EventClear(Named),
-        /// Is it set?
+        /// Is an event set?
         "event_is_set" => EventIsSet(Named),
         /// Make a semaphore.
         "semaphore_register" => SemaphoreRegister(SemaphoreRegister),
-        /// Take a lease.
+        /// Take a lease of a semaphore.
         "semaphore_acquire" => SemaphoreAcquire(SemaphoreAcquire),
-        /// Give it back.
+        /// Give a lease back.
         "semaphore_release" => SemaphoreRelease(SemaphoreRelease),
-        /// Leases in use.
+        /// Leases of a semaphore in use.
         "semaphore_value" => SemaphoreValue(SemaphoreName),
         /// End a semaphore.
         "semaphore_close" => SemaphoreClose(SemaphoreName),
@@ -698,7 +698,7 @@ wire_ops! {
         "semaphore_refresh_leases" => SemaphoreRefreshLeases(SemaphoreRefresh),
         /// Take several locks.
         "multi_lock_acquire" => MultiLockAcquire(MultiLockAcquire),
-        /// Give them back.
+        /// Give the locks back.
         "multi_lock_release" => MultiLockRelease(MultiLockRelease),
         /// Join or begin a shuffle.
         "shuffle_get_or_create" => ShuffleGetOrCreate(ShuffleGetOrCreate),
@@ -836,11 +836,11 @@ wire_ops! {
         "run_coroutine" => RunCoroutine(Run),
         /// Install a plugin.
         "plugin-add" => PluginAdd(PluginAdd),
-        /// Remove it.
+        /// Remove a plugin.
         "plugin-remove" => PluginRemove(Named),
         /// Install a nanny plugin.
         "plugin_add" => NannyPluginAdd(PluginAdd),
-        /// Remove it.
+        /// Remove a nanny plugin.
         "plugin_remove" => NannyPluginRemove(Named),
         /// Call a method of an actor.
         "actor_execute" => ActorExecute(ActorExecute),
