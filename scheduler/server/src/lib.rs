@@ -1,5 +1,21 @@
-//! The dask-scheduler binary.
+//! Dask's scheduler as a server: connections, graph intake and operations around the core.
+//!
+//! One thread runs everything: [`run`] listens, each connection has a task ([`conn`]), all that happens goes
+//! through the one [`driver`], and what the core asks for is written into the peers' outboxes
+//! ([`conn::outbox`]), which leave when the tasks that were ready together have run.
 
 pub mod aside;
+pub mod chores;
+pub mod clock;
+pub mod conn;
+pub mod driver;
 pub mod extensions;
 pub mod graph;
+pub mod observe;
+pub mod peers;
+pub mod plugins;
+pub mod rpc;
+pub mod run;
+pub mod server;
+pub mod settings;
+pub mod translate;
