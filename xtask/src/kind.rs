@@ -9,6 +9,7 @@ mod cache;
 mod cluster;
 mod go;
 mod lock;
+mod namespaces;
 mod node_image;
 pub(crate) mod packages;
 pub(crate) mod process;

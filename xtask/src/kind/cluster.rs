@@ -44,7 +44,7 @@ pub(crate) fn up(cache: &Cache) -> Result<()> {
     );
     fs::create_dir_all(cache.cluster())
         .with_context(|| format!("failed to make {}", cache.cluster().display()))?;
-    process::run(
+    process::run(&mut process::tied(
         provider
             .command(cache, &kind)
             .args(["create", "cluster", "--name", NAME, "--image", &image])
@@ -52,7 +52,7 @@ pub(crate) fn up(cache: &Cache) -> Result<()> {
             .arg(kubeconfig(cache))
             .arg("--config")
             .arg(workspace::root().join("e2e/kind/cluster.yaml")),
-    )?;
+    ))?;
     let kubectl = || provider.command(cache, &kubectl);
     // Where kind left the taint on: it removes it itself from a cluster of one node.
     let _ = process::succeeds(kubectl().args([

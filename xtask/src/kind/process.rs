@@ -68,6 +68,22 @@ pub(crate) fn succeeds(command: &mut Command) -> bool {
         .is_ok_and(|status| status.success())
 }
 
+/// The same command, killed by the kernel when we die.
+pub(crate) fn tied(command: &Command) -> Command {
+    let mut tied = Command::new("/proc/self/exe");
+    tied.arg("guard")
+        .arg(std::process::id().to_string())
+        .arg(command.get_program());
+    tied.args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => tied.env(name, value),
+            None => tied.env_remove(name),
+        };
+    }
+    tied
+}
+
 fn line(command: &Command) -> String {
     let mut words = vec![command.get_program().to_string_lossy()];
     words.extend(

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{
     cache::Cache,
-    go,
+    go, namespaces,
     node_image::{NodeImage, node_image},
     packages, process,
 };
@@ -20,8 +20,8 @@ use crate::workspace;
 const PUBLISHED_NODE_IMAGE: &str =
     "kindest/node:v1.34.0@sha256:7416a61b42b1662ca6ca89f02028ac133a309a2a30ba309614e8ec94d976dc5a";
 
-/// Name of the network namespace that holds nodes, pods and services.
-const NAMESPACE: &str = "oxidask-kubernetes";
+/// podman's network of the nodes.
+const NETWORK: &str = "oxidask";
 
 /// What must be on the machine to build node images and to run nodes from packages.
 const NEEDED: [packages::Needed; 15] = [
@@ -79,7 +79,7 @@ impl Provider {
                 ensure_packages()?;
                 let image = node_image(cache)?;
                 write_settings(cache)?;
-                make_namespace()?;
+                namespaces::make()?;
                 // kind mounts this folder into each node, and podman refuses a source that does not exist.
                 fs::create_dir_all("/lib/modules").context("failed to make /lib/modules")?;
                 import(cache, &image)?;
@@ -93,9 +93,11 @@ impl Provider {
         let mut command = match self {
             Self::Engine => Command::new(program.as_ref()),
             Self::Packages => {
-                let mut command = inside(program.as_ref());
+                let mut command = namespaces::inside(program.as_ref());
                 engine_settings(&mut command, cache);
-                command.env("KIND_EXPERIMENTAL_PROVIDER", "podman");
+                command
+                    .env("KIND_EXPERIMENTAL_PROVIDER", "podman")
+                    .env("KIND_EXPERIMENTAL_PODMAN_NETWORK", NETWORK);
                 command
             }
         };
@@ -107,7 +109,7 @@ impl Provider {
     pub(crate) fn namespace(self) -> Option<PathBuf> {
         match self {
             Self::Engine => None,
-            Self::Packages => Some(namespace_path()),
+            Self::Packages => Some(namespaces::network()),
         }
     }
 
@@ -184,32 +186,6 @@ fn podman(cache: &Cache) -> Command {
     command
 }
 
-fn namespace_path() -> PathBuf {
-    Path::new("/run/netns").join(NAMESPACE)
-}
-
-/// A command that runs in the cluster's network namespace, and in the machine's mount namespace.
-fn inside(program: impl AsRef<Path>) -> Command {
-    let mut command = Command::new("nsenter");
-    command
-        .arg(format!("--net={}", namespace_path().display()))
-        .arg(program.as_ref());
-    command
-}
-
-fn namespace_works() -> bool {
-    process::succeeds(&mut inside("true"))
-}
-
-fn make_namespace() -> Result<()> {
-    if !namespace_works() {
-        // After a restart of the machine the name may be left without a namespace behind it.
-        let _ = fs::remove_file(namespace_path());
-        process::run(Command::new("ip").args(["netns", "add", NAMESPACE]))?;
-    }
-    process::run(Command::new("ip").args(["-n", NAMESPACE, "link", "set", "lo", "up"]))
-}
-
 fn import(cache: &Cache, image: &NodeImage) -> Result<()> {
     if process::succeeds(podman(cache).args(["image", "exists", &image.name])) {
         return Ok(());
@@ -247,24 +223,30 @@ fn import(cache: &Cache, image: &NodeImage) -> Result<()> {
 }
 
 fn clean(cache: &Cache) -> Result<()> {
-    if packages::found("podman") && cache.path("podman/storage.conf").exists() {
-        // Inside the namespace, where it still works, podman also finds the networks to take down.
-        let podman = || {
-            let mut command = if namespace_works() {
-                inside("podman")
-            } else {
-                Command::new("podman")
-            };
-            engine_settings(&mut command, cache);
-            command.stdout(Stdio::null());
-            command
-        };
-        process::run(podman().args(["rm", "--all", "--force", "--volumes", "--time=0"]))?;
-        process::run(podman().args(["volume", "prune", "--force"]))?;
-        let _ = process::succeeds(podman().args(["network", "rm", "--force", "kind"]));
+    let known = packages::found("podman") && cache.path("podman/storage.conf").exists();
+    if namespaces::exist() {
+        // What still makes a cluster belongs to a run that was killed.
+        namespaces::kill_inside(&|name| name == "kind" || name == "podman")?;
+        if known {
+            let mut remove = namespaces::inside("podman");
+            engine_settings(&mut remove, cache);
+            // What it cannot remove it can once its mounts are gone.
+            let _ =
+                process::succeeds(remove.args(["rm", "--all", "--force", "--volumes", "--time=0"]));
+        }
     }
-    if namespace_path().exists() {
-        process::run(Command::new("ip").args(["netns", "delete", NAMESPACE]))?;
+    namespaces::remove()?;
+    if known {
+        write_settings(cache)?;
+        process::read(podman(cache).args(["rm", "--all", "--force", "--volumes", "--time=0"]))?;
+        // Storage may have containers that podman does not know, whose names would be taken.
+        let ids = process::read(podman(cache).args(["ps", "--all", "--external", "--quiet"]))?;
+        for id in ids.split_whitespace() {
+            process::read(podman(cache).args(["rm", "--force", id]))?;
+        }
+        process::read(podman(cache).args(["volume", "prune", "--force"]))?;
+        let _ = process::succeeds(podman(cache).args(["network", "rm", "--force", NETWORK]));
+        let _ = fs::remove_dir_all(Cache::runtime());
     }
     // Only if nothing is in it: then it is the one that was made for kind's mount.
     let _ = fs::remove_dir("/lib/modules");
