@@ -105,6 +105,7 @@ async fn lead(
     metrics: &Metrics,
     shutdown: &CancellationToken,
 ) -> Result<()> {
+    operator.stand_by(true);
     if shutdown
         .run_until_cancelled(leader.acquire())
         .await
@@ -112,6 +113,7 @@ async fn lead(
     {
         return Ok(());
     }
+    operator.stand_by(false);
     metrics.leading(true);
     let stop = shutdown.child_token();
     let mut running = std::pin::pin!(operator.run(stop.clone()));

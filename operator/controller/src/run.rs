@@ -63,6 +63,8 @@ struct Progress {
     /// Watches that have not shown a complete list yet.
     unlisted: AtomicUsize,
     running: AtomicBool,
+    /// Another process leads.
+    standing_by: AtomicBool,
     listed: Notify,
 }
 
@@ -149,9 +151,18 @@ impl Operator {
         Ok(())
     }
 
-    /// Whether everything is known and work has begun: for the readiness probe.
+    /// Whether everything is known and work has begun, or another process
+    /// leads: for the readiness probe.
     pub fn is_ready(&self) -> bool {
         self.progress.running.load(Ordering::Relaxed)
+            || self.progress.standing_by.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether another process leads.
+    pub fn stand_by(&self, standing_by: bool) {
+        self.progress
+            .standing_by
+            .store(standing_by, Ordering::Relaxed);
     }
 
     /// Brings the metrics that are read off the state up to date.

@@ -61,7 +61,7 @@ async fn healthz(State(served): State<Served>) -> (StatusCode, Json<Value>) {
     }
 }
 
-/// Fails until all resources are known, and while another process leads.
+/// Fails until all resources are known or another process leads.
 async fn readyz(State(served): State<Served>) -> StatusCode {
     if served.operator.is_ready() {
         StatusCode::OK
