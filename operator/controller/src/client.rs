@@ -1,5 +1,7 @@
 //! The client for the API server, with its requests counted.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 use http::{Request, Response};
 use kube::client::{Body, ClientBuilder};
@@ -7,6 +9,10 @@ use kube::{Client, Config};
 use tower::{BoxError, ServiceExt as _};
 
 use crate::metrics::Metrics;
+
+/// How long an answer may take to begin. Longer than the API server lets any
+/// request take by itself, so it is the network that is silent.
+const ANSWER: Duration = Duration::from_secs(65);
 
 /// Connects as the environment says: a service account's token in a pod, else
 /// the current context of the kubeconfig.
@@ -39,12 +45,15 @@ impl Counted for Client {
             let (client, metrics) = (self.clone(), metrics.clone());
             async move {
                 let method = request.method().as_str().to_owned();
-                let answer = client.send(request).await;
+                let answer = tokio::time::timeout(ANSWER, client.send(request))
+                    .await
+                    .map_err(|_| BoxError::from(format!("no answer within {ANSWER:?}")))
+                    .and_then(|answer| answer.map_err(BoxError::from));
                 let code = answer
                     .as_ref()
                     .map_or(0, |response| response.status().as_u16());
                 metrics.api_request(&method, code);
-                answer.map_err(BoxError::from)
+                answer
             }
         });
         service.boxed_clone()

@@ -109,11 +109,13 @@ impl Operator {
                 }
             }
         });
-        if shutdown
-            .run_until_cancelled(self.all_listed())
-            .await
-            .is_none()
-        {
+        // Once more, because the resource types may have been on their way in
+        // when they were first looked for.
+        let known = async {
+            self.all_listed().await;
+            self.discover_until_found().await;
+        };
+        if shutdown.run_until_cancelled(known).await.is_none() {
             return;
         }
         self.progress.running.store(true, Ordering::Relaxed);

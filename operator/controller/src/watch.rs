@@ -17,6 +17,11 @@ use tracing::{debug, warn};
 use crate::metrics::Metrics;
 use crate::store::{Id, Store, id};
 
+/// How long one watch request lasts; the next goes on where it ended. A watch
+/// that says nothing for longer than this and a margin is started anew, so it
+/// is also how long a connection that died silently can go unnoticed.
+const WATCH_SECONDS: u32 = 90;
+
 /// What is watched of one kind.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
@@ -56,7 +61,7 @@ pub async fn watch<W, K>(
         Some(namespace) => Api::namespaced(client, namespace),
         None => Api::all(client),
     };
-    let mut config = watcher::Config::default().timeout(290);
+    let mut config = watcher::Config::default().timeout(WATCH_SECONDS);
     if let Some(labels) = &selection.labels {
         config = config.labels(labels);
     }

@@ -58,7 +58,7 @@ async fn user(fake: Fake) {
     })
     .await;
     // Long enough for everything that was put off.
-    tokio::time::sleep(std::time::Duration::from_secs(90)).await;
+    tokio::time::sleep(std::time::Duration::from_secs(40)).await;
 }
 
 fn scale(fake: &Fake, kind: &str, name: &str, replicas: i64) {

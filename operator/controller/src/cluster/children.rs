@@ -19,11 +19,24 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::labels::{MIRRORED_REPLICAS, RESTART_SCHEDULER, SPEC_HASH};
 use crate::names;
+use crate::owners::is_same;
 use crate::views::{DeploymentView, ServiceView};
 
 /// Makes and changes what has to be; `seen` gets what was made.
 pub(super) async fn apply(context: &Context, seen: &mut Seen) -> Result<(), Error> {
-    if seen.deployment.is_none() && seen.service.is_none() && seen.group.is_none() {
+    let missing = [
+        seen.deployment.is_none(),
+        seen.service.is_none(),
+        seen.group.is_none(),
+    ];
+    if missing.contains(&true) && was_made(&seen.cluster) {
+        // When a cluster is deleted its children may be seen to go first.
+        let current = api::get::<DaskCluster>(&context.client, &seen.namespace, &seen.name).await?;
+        if !is_same(current.as_ref(), &seen.cluster) {
+            return Ok(());
+        }
+    }
+    if missing == [true; 3] {
         let note = "Creating Dask cluster components.".to_owned();
         context
             .events
@@ -33,6 +46,14 @@ pub(super) async fn apply(context: &Context, seen: &mut Seen) -> Result<(), Erro
     deployment(context, seen).await?;
     service(context, seen).await?;
     group(context, seen).await
+}
+
+/// Whether the cluster had its children before.
+fn was_made(cluster: &DaskCluster) -> bool {
+    cluster
+        .status
+        .as_ref()
+        .is_some_and(|status| status.phase.is_some())
 }
 
 /// Pods of the scheduler: none while the cluster is suspended.

@@ -202,6 +202,15 @@ async fn scale_up(context: &Context, seen: &Seen, missing: usize) -> Result<Acti
     if let Some(pause) = context.memory.pause(&seen.key) {
         return Ok(Action::After(pause));
     }
+    let is_new = seen.group.status.is_none() && seen.deployments.is_empty();
+    if !is_new {
+        // When a group is deleted its workers may be seen to go first.
+        let (namespace, name) = (&seen.key.namespace, &seen.key.name);
+        let current = api::get::<DaskWorkerGroup>(&context.client, namespace, name).await?;
+        if !owners::is_same(current.as_ref(), &*seen.group) {
+            return Ok(Action::AwaitChange);
+        }
+    }
     let batch = context
         .settings
         .batch_size

@@ -133,11 +133,11 @@ impl Fake {
 
     /// Waits until `done`, for at most two (virtual) minutes.
     pub async fn until(&self, what: &str, mut done: impl FnMut(&Self) -> bool) {
-        for _ in 0..2400 {
+        for _ in 0..1200 {
             if done(self) {
                 return;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         }
         let (left, calls) = self.with(|state| {
             let last = state.calls.len().saturating_sub(12);
