@@ -1,4 +1,4 @@
-"""What the parent must know about this interpreter: versions and configuration, without importing ``distributed``."""
+"""What the parent must know about this interpreter: versions of its packages, without importing ``distributed``."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import struct
 import sys
 from importlib import metadata
 from typing import Any
-
-import dask.config
 
 _PACKAGES = ("dask", "distributed", "msgpack", "cloudpickle", "tornado", "toolz", "numpy", "pandas", "lz4")
 
@@ -38,20 +36,3 @@ def versions() -> dict[str, Any]:
         "locale": ".".join(part or "None" for part in code),
     }
     return {"host": host, "packages": packages}
-
-
-def configuration() -> dict[str, Any]:
-    """``distributed`` of Dask's configuration, from files and environment, as far as msgpack can say it."""
-    found = _plain(dask.config.get("distributed", {}))
-    found["temporary-directory"] = _plain(dask.config.get("temporary-directory", None))
-    return found
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key).replace("_", "-"): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if value is None or isinstance(value, (str, int, float, bool)):
-        return value
-    return str(value)

@@ -19,8 +19,9 @@ from oxidask.worker.tasks import Pool, Runner
 def serve(channel: Channel) -> None:
     """Runs tasks until the parent goes away. `channel` becomes the socket for tasks."""
     faulthandler.enable()
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    channel.send({"op": "ready", "versions": environment.versions(), "config": environment.configuration()})
+    channel.send({"op": "ready", "versions": environment.versions()})
     second = channel.receive_fd()
     message = channel.read()
     if message is None:

@@ -223,13 +223,12 @@ class _Pool:
         self.security = Security(**settings["security"]) if settings.get("security") else Security()
         args = self.security.get_connection_args("worker")
         self.pool = ConnectionPool(limit=512, connection_args=args)
-        # Workers are only dealt with on their loop; the pool is started there.
-        if worker._loops.here():
-            import asyncio
-
-            asyncio.get_running_loop().create_task(self.pool.start())
-        else:
-            worker._loops.wait(self.pool.start)
+        # Starting waits for nothing, and the first use may be on the loop, where one cannot wait for the loop.
+        try:
+            self.pool.start().send(None)
+        except StopIteration:
+            pass
+        _ = worker.loop
         self.scheduler = self.pool(worker._scheduler_address)
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import logging
-import threading
-from collections.abc import Callable
+import pickle
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from oxidask.worker.control import Control
+from oxidask.worker.tasks import unpickling
 from oxidask.worker.views import pack
 
 logger = logging.getLogger("distributed.worker")
@@ -24,7 +26,8 @@ class Relay:
     def __init__(self, worker: Any, control: Control) -> None:
         self._worker = worker
         self._control = control
-        self._serialisers: dict[int, Any] = {}
+        self._set_up_shuffle: Callable[[], Awaitable[None]] | None = None
+        self._shuffle_task: asyncio.Future[None] | None = None
 
     def start(self, settings: dict[str, Any], parts: list[Any]) -> None:
         """Announces what is answered here and adds the plugins of the scheduler (name, pickle)."""
@@ -34,7 +37,7 @@ class Relay:
         ops["plugins"] = self._plugins
         ops["transitions"] = self._transitions
         ops["heartbeat"] = self._heartbeat
-        ops["call-stack"] = self._call_stack
+        ops["collect-garbage"] = lambda document, parts: gc.collect()
         handlers = {
             "run": self._run,
             "run_coroutine": self._run,
@@ -45,6 +48,20 @@ class Relay:
             "upload_file": self._worker.upload_file,
         }
         self._worker.handlers.update(handlers)
+        if settings["preload"]:
+            self._worker._loops.spawn(lambda: self._preload(settings["preload"], settings["preload_argv"]))
+
+    async def _preload(self, modules: list[str], argv: list[str]) -> None:
+        from distributed.preloading import process_preloads
+
+        for preload in process_preloads(
+            self._worker, list(modules), [list(argv)] * len(modules), file_dir=self._worker.local_directory
+        ):
+            try:
+                await preload.start()
+            except Exception:
+                logger.exception("Failed to start preload: %s", preload.name)
+        self._control.send({"op": "plugin-added", "name": "--preload"})
 
     # Requests
 
@@ -53,12 +70,13 @@ class Relay:
         op = document["name"]
 
         async def answer() -> None:
-            import distributed  # noqa: F401
-            from distributed import protocol
-            from distributed.core import error_message
+            with unpickling:
+                from distributed import protocol
+                from distributed.core import error_message
 
             try:
-                message = protocol.loads(parts)
+                with unpickling:
+                    message = protocol.loads(parts)
                 serializers = message.get("serializers")
                 reply = await self._call(op, message)
                 frames = protocol.dumps(reply, serializers=serializers, on_error="message")
@@ -183,33 +201,33 @@ class Relay:
 
     def _shuffle_later(self, pickled: bytes) -> None:
         worker = self._worker
-        done = threading.Event()
 
         async def set_up() -> None:
-            try:
-                if "shuffle" not in dict(worker.plugins.running()):
-                    await worker.plugin_add(plugin=pickled, name="shuffle")
-            finally:
-                done.set()
+            with unpickling:
+                plugin = pickle.loads(pickled)
+            if "shuffle" not in worker.plugins:
+                await worker.plugin_add(plugin=plugin, name="shuffle")
 
         def first_use() -> None:
-            if worker._loops.here():
-                raise RuntimeError("the shuffle plugin is set up before it is used on the loop")
-            worker._loops.wait(set_up)
+            if not worker._loops.here():
+                worker._loops.wait(self._wake_shuffle)
 
-        self._set_up_shuffle: Callable[[], Any] = set_up
+        self._set_up_shuffle = set_up
         worker.plugins.set_up_later("shuffle", first_use)
         self._control.send({"op": "handlers", "names": [*worker.handlers, "shuffle_receive", "shuffle_inputs_done"]})
         self._control.send({"op": "stream-handlers", "names": ["shuffle-fail"]})
 
     async def _wake_shuffle(self) -> None:
-        if "shuffle" not in dict(self._worker.plugins.running()):
-            await self._set_up_shuffle()
-            self._worker.plugins._later.pop("shuffle", None)
+        """Sets the shuffle plugin up, once, and waits until it is."""
+        if "shuffle" in self._worker.plugins or self._set_up_shuffle is None:
+            return
+        if self._shuffle_task is None:
+            self._shuffle_task = asyncio.ensure_future(self._set_up_shuffle())
+        await asyncio.shield(self._shuffle_task)
 
     def _transitions(self, document: dict[str, Any], parts: list[Any]) -> None:
         async def notify() -> None:
-            for name, plugin in self._worker.plugins.running():
+            for name, plugin in list(self._worker.plugins.items()):
                 transition = getattr(plugin, "transition", None)
                 if transition is None:
                     continue

@@ -36,6 +36,32 @@ _FLUSH_SECONDS = 0.001
 """A report waits this long at most for another, and only while a short task follows."""
 
 
+class Unpickling:
+    """Held while objects are unpickled: stock does that on one thread, so modules are imported by one at a time.
+
+    Two threads that import modules which import each other can see one half made. Unpickling may also wait for
+    another thread (joblib's backend makes a client), so nobody waits for this lock for ever.
+    """
+
+    SECONDS = 5.0
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._held = threading.local()
+
+    def __enter__(self) -> None:
+        self._held.last = (getattr(self._held, "last", None), self._lock.acquire(timeout=self.SECONDS))
+
+    def __exit__(self, *exc: Any) -> None:
+        before, taken = self._held.last
+        self._held.last = before
+        if taken:
+            self._lock.release()
+
+
+unpickling = Unpickling()
+
+
 class Task:
     """One run: what the parent sent."""
 
@@ -213,11 +239,12 @@ class Runner:
         start = time()
         absent: list[int] = []
         try:
-            data = self._dependencies(task, absent)
-            if absent:
-                self.report((task.id, ABSENT, absent))
-                return
-            node = pickle.loads(task.pickle, buffers=task.buffers)
+            with unpickling:
+                data = self._dependencies(task, absent)
+                if absent:
+                    self.report((task.id, ABSENT, absent))
+                    return
+                node = pickle.loads(task.pickle, buffers=task.buffers)
             task.pickle = task.buffers = None  # type: ignore[assignment]
             if getattr(node, "is_coro", False):
                 self._run_on_loop(task, node, data)
@@ -294,9 +321,9 @@ class Runner:
     def _finished(self, task: Task, value: Any, start: float, stop: float, thread: int, cpu: float) -> None:
         try:
             nbytes = sizeof(value)
-        except Exception as error:
-            self._failed(task, error, start, stop, thread)
-            return
+        except Exception:
+            logger.warning("Sizeof calculation for object of type '%s' failed. Defaulting to 1 MB", type(value).__name__)
+            nbytes = 1_000_000
         kind = type(value)
         names = self._types.get(kind)
         if names is None:

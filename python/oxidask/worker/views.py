@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any
 
@@ -104,44 +103,33 @@ class Plugins(MutableMapping[str, Any]):
     def __init__(self) -> None:
         self._plugins: dict[str, Any] = {}
         self._later: dict[str, Callable[[], None]] = {}
-        self._lock = threading.RLock()
 
     def set_up_later(self, name: str, set_up: Callable[[], None]) -> None:
-        """`set_up` puts the plugin `name` here; it is called on first use."""
+        """`set_up` puts the plugin `name` here; it is called, and waited for, by whoever asks for it first."""
         self._later[name] = set_up
 
-    def wake(self, name: str) -> None:
-        """Sets up a plugin that waits for its first use."""
-        with self._lock:
-            set_up = self._later.get(name)
-            if set_up is not None:
-                set_up()
-                self._later.pop(name, None)
-
     def __getitem__(self, name: str) -> Any:
-        if name in self._later:
-            self.wake(name)
+        set_up = self._later.get(name)
+        if set_up is not None and name not in self._plugins:
+            set_up()
         return self._plugins[name]
 
     def __setitem__(self, name: str, plugin: Any) -> None:
         self._plugins[name] = plugin
+        self._later.pop(name, None)
 
     def __delitem__(self, name: str) -> None:
         if self._later.pop(name, None) is None or name in self._plugins:
             del self._plugins[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._plugins or name in self._later
+        return name in self._plugins
 
     def __iter__(self) -> Iterator[str]:
-        return iter([*self._plugins, *(name for name in self._later if name not in self._plugins)])
+        return iter(list(self._plugins))
 
     def __len__(self) -> int:
-        return len(list(iter(self)))
-
-    def running(self) -> list[tuple[str, Any]]:
-        """The plugins that are set up."""
-        return list(self._plugins.items())
+        return len(self._plugins)
 
 
 def not_provided(what: str, name: str) -> NotImplementedError:

@@ -64,8 +64,8 @@ pub struct Args {
     #[arg(long)]
     pub name: Option<String>,
     /// Bytes of memory per worker: a number, a fraction, a text such as 5GB, 0 for no limit, or auto
-    #[arg(long, default_value = "auto")]
-    pub memory_limit: String,
+    #[arg(long)]
+    pub memory_limit: Option<String>,
     /// Restart what dies (the default): without meaning here, executors are always supervised
     #[arg(long, overrides_with = "no_nanny")]
     pub nanny: bool,

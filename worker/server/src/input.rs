@@ -14,6 +14,7 @@ use crate::{
         Newborn,
         wire::{ControlMessage, TaskMessage},
     },
+    store::SpillFile,
     stream::StreamMessage,
     transfer::TransferOutcome,
 };
@@ -41,11 +42,21 @@ pub(crate) enum Input {
         output: String,
     },
     /// A new executor is there to be put to work, or could not be had.
-    ExecutorStarted(anyhow::Result<Newborn>),
+    ExecutorStarted(anyhow::Result<Box<Newborn>>),
     /// A transfer from a peer ended.
     Transfer {
         worker: Arc<str>,
         outcome: TransferOutcome,
+    },
+    /// A value was written to disk, or could not be.
+    Spilled {
+        id: u64,
+        written: std::io::Result<Arc<SpillFile>>,
+    },
+    /// A spilled value was read for a peer.
+    Unspilled {
+        id: u64,
+        read: std::io::Result<Payload>,
     },
     /// A peer or client asks.
     Request(Request),
@@ -86,12 +97,14 @@ pub(crate) enum Request {
 pub(crate) enum Query {
     Identity,
     Keys,
-    Metrics,
+    Metrics {
+        /// For a heartbeat: counts since the last one start anew.
+        take: bool,
+    },
     Executing,
     Extensions,
     Story(Vec<Key>),
     State,
-    Health,
 }
 
 /// The answer to `get_data`.

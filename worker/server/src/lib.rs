@@ -4,10 +4,12 @@
 //! after the other asks for ([`driver`]); everything that waits (the scheduler's stream, peers, the executor's
 //! sockets, timers) is a task of its own that sends inputs and takes orders through channels.
 
+mod address;
 pub mod args;
 mod clock;
 mod driver;
 mod executor;
+mod http;
 mod input;
 mod listener;
 mod metrics;

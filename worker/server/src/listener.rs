@@ -173,7 +173,7 @@ async fn answer(op: &str, frames: Vec<Bytes>, context: &Context) -> Result<Vec<B
             .await
         }
         "dump_state" => query(context, Query::State).await,
-        "get_monitor_info" => query(context, Query::Metrics).await,
+        "get_monitor_info" => query(context, Query::Metrics { take: false }).await,
         "terminate" => {
             let reason =
                 field(&frames, "reason")?.unwrap_or_else(|| "asked to terminate".to_owned());

@@ -9,10 +9,10 @@ use oxidask_protocol::{
     comm::{Comm, CommReader, CommWriter},
     message::{
         decode_one,
-        worker::{HeartbeatWorker, RegisterWorker},
+        worker::{FromWorker, HeartbeatWorker, RegisterWorker, StatusChange},
     },
     msgpack::Writer,
-    wire::{Encode, Pairs},
+    wire::{Encode, Omit, Pairs},
 };
 use tokio::sync::{
     mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
@@ -22,6 +22,7 @@ use tokio::sync::{
 use crate::{
     clock::unix,
     input::{Input, Inputs, Query, Request},
+    settings::Settings,
     stream,
     transfer::{Peers, chain},
 };
@@ -57,6 +58,106 @@ fn with_op(op: &str, map: &Bytes) -> Bytes {
     w.str(op);
     w.raw(&rest);
     w.into_document()
+}
+
+/// What the scheduler is told first.
+pub(crate) fn registration(
+    settings: &Settings,
+    address: &str,
+    versions: &Value,
+    services: &Value,
+) -> RegisterWorker {
+    let zero = || Value::Int(0);
+    let metrics = Value::map([
+        (
+            "bandwidth",
+            Value::map([
+                ("total", Value::Float(1e8)),
+                ("workers", Value::Map(Vec::new())),
+                ("types", Value::Map(Vec::new())),
+            ]),
+        ),
+        ("digests_total_since_heartbeat", Value::Map(Vec::new())),
+        ("memory", zero()),
+        ("managed_bytes", zero()),
+        (
+            "spilled_bytes",
+            Value::map([("memory", zero()), ("disk", zero())]),
+        ),
+        ("cpu", Value::Float(0.0)),
+        (
+            "host_net_io",
+            Value::map([
+                ("read_bps", Value::Float(0.0)),
+                ("write_bps", Value::Float(0.0)),
+            ]),
+        ),
+        ("task_counts", Value::Map(Vec::new())),
+    ]);
+    RegisterWorker {
+        reply: false,
+        address: address.to_owned(),
+        status: "init".to_owned(),
+        nthreads: settings.nthreads as u64,
+        name: Value::Str(settings.name.clone().unwrap_or_else(|| address.to_owned())),
+        now: unix(),
+        resources: Pairs(
+            settings
+                .resources
+                .iter()
+                .map(|(name, amount)| (name.to_string(), *amount))
+                .collect(),
+        ),
+        memory_limit: settings.memory_limit,
+        local_directory: Omit(Some(
+            settings.local_directory.to_string_lossy().into_owned(),
+        )),
+        services: services.clone(),
+        nanny: None,
+        pid: Value::Int(std::process::id().into()),
+        versions: versions.clone(),
+        metrics,
+        extra: Value::Map(Vec::new()),
+        stimulus_id: format!("worker-connect-{}", unix()),
+        server_id: Omit(Some(settings.server_id.clone())),
+    }
+}
+
+/// The first message of the stream.
+pub(crate) fn running() -> Vec<Bytes> {
+    let status = StatusChange {
+        status: "running".to_owned(),
+        stimulus_id: format!("worker-running-{}", unix()),
+    };
+    let mut w = Writer::new();
+    w.array(1);
+    FromWorker::StatusChange(status).encode(&mut w);
+    w.into_frames()
+}
+
+/// Ask the scheduler to move what only this worker has. Returns when that is done or cannot be.
+pub(crate) async fn retire(peers: &Peers, scheduler: &str, address: &str) {
+    let request = Value::map([
+        ("op", Value::Str("retire_workers".into())),
+        (
+            "workers",
+            Value::Array(vec![Value::Str(address.to_owned())]),
+        ),
+        ("close_workers", Value::Bool(false)),
+        ("remove", Value::Bool(true)),
+        (
+            "stimulus_id",
+            Value::Str(format!("worker-close-gracefully-{}", unix())),
+        ),
+    ]);
+    match peers.open(scheduler).await {
+        Ok(mut comm) => {
+            if let Err(error) = comm.request(&request).await {
+                tracing::warn!(%error, "the scheduler did not retire this worker");
+            }
+        }
+        Err(error) => tracing::warn!(%error, "the scheduler cannot be asked to retire this worker"),
+    }
 }
 
 /// Register, waiting for a scheduler that is not there yet.
@@ -201,7 +302,7 @@ pub(crate) async fn heartbeats(
     loop {
         tokio::time::sleep(interval).await;
         let (Some(metrics), Some(executing), Some(extensions)) = (
-            ask(&inputs, Query::Metrics).await,
+            ask(&inputs, Query::Metrics { take: true }).await,
             ask(&inputs, Query::Executing).await,
             ask(&inputs, Query::Extensions).await,
         ) else {

@@ -2,7 +2,20 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use oxidask_protocol::{Value, wire::Seconds};
+use anyhow::{Context as _, Result, bail};
+use oxidask_protocol::{
+    address::{Address, Scheme},
+    comm::Tls,
+};
+use oxidask_settings::{
+    Config, parse_bytes, parse_duration,
+    tls::{Role, TlsFiles},
+};
+
+use crate::{
+    args::Args,
+    metrics::{available_memory, cpu_count},
+};
 
 /// Everything the parts need to know, decided once.
 #[derive(Clone, Debug)]
@@ -34,6 +47,15 @@ pub(crate) struct Settings {
     pub(crate) stall_timeout: Duration,
     /// Exit when the scheduler cannot be reached for this long.
     pub(crate) death_timeout: Option<Duration>,
+    /// Retire after this long.
+    pub(crate) lifetime: Option<Duration>,
+    /// Modules that the executor loads before the first task.
+    pub(crate) preload: Vec<String>,
+    /// Their arguments.
+    pub(crate) preload_argv: Vec<String>,
+    pub(crate) tls: Option<Tls>,
+    /// Certificates for connections that the executor makes.
+    pub(crate) tls_files: TlsFiles,
 }
 
 /// Memory thresholds as fractions of the limit.
@@ -45,124 +67,282 @@ pub(crate) struct Thresholds {
     pub(crate) terminate: Option<f64>,
 }
 
-/// Reads `distributed.<path>` of the configuration that the interpreter found.
-pub(crate) struct Configuration<'a>(pub(crate) &'a Value);
-
-impl Configuration<'_> {
-    pub(crate) fn value(&self, path: &str) -> Option<&Value> {
-        path.split('.')
-            .try_fold(self.0, |value, name| value.field(name))
-            .filter(|value| **value != Value::Nil)
-    }
-
-    pub(crate) fn uint(&self, path: &str, default: u64) -> u64 {
-        self.value(path).and_then(Value::as_u64).unwrap_or(default)
-    }
-
-    pub(crate) fn bytes(&self, path: &str, default: u64) -> u64 {
-        match self.value(path) {
-            Some(Value::Str(text)) => parse_bytes(text).unwrap_or(default),
-            Some(value) => value.as_u64().unwrap_or(default),
-            None => default,
-        }
-    }
-
-    pub(crate) fn duration(&self, path: &str, default: Duration) -> Duration {
-        let seconds = match self.value(path) {
-            Some(Value::Str(text)) => Seconds::parse(text),
-            Some(value) => value.as_f64(),
-            None => None,
+impl Settings {
+    /// Decide everything for worker `number` of `count` in this process.
+    ///
+    /// # Errors
+    /// If a value cannot be read; the text names the flag or key.
+    pub(crate) fn new(args: &Args, config: &Config, number: usize, count: usize) -> Result<Self> {
+        let nthreads = match (args.nthreads, config.count("distributed.worker.nthreads")?) {
+            (Some(nthreads), _) | (None, Some(nthreads)) => nthreads,
+            (None, None) => (cpu_count() / count).max(1),
         };
-        seconds
-            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-            .unwrap_or(default)
-    }
-
-    /// A fraction; `false` or 0 switches it off.
-    pub(crate) fn fraction(&self, path: &str, default: f64) -> Option<f64> {
-        match self.value(path) {
-            Some(Value::Bool(false)) => None,
-            Some(value) => value.as_f64().filter(|fraction| *fraction > 0.0),
-            None => Some(default),
-        }
-    }
-
-    pub(crate) fn thresholds(&self) -> Thresholds {
-        Thresholds {
-            target: self.fraction("worker.memory.target", 0.6),
-            spill: self.fraction("worker.memory.spill", 0.7),
-            pause: self.fraction("worker.memory.pause", 0.8),
-            terminate: self.fraction("worker.memory.terminate", 0.95),
-        }
+        let name = args
+            .name
+            .clone()
+            .or(config.text("distributed.worker.name")?.map(str::to_owned));
+        let name = name.map(|name| {
+            if count > 1 {
+                format!("{name}-{number}")
+            } else {
+                name
+            }
+        });
+        let server_id = format!("Worker-{}", uuid()?);
+        let tls_files = tls_files(args, config)?;
+        let seconds = |key: &str, default: u64| -> Result<Duration> {
+            Ok(config
+                .duration(key)?
+                .unwrap_or(Duration::from_secs(default)))
+        };
+        let mut preload = config.texts("distributed.worker.preload")?;
+        preload.extend(args.preload_nanny.iter().chain(&args.preload).cloned());
+        Ok(Self {
+            scheduler: scheduler_address(args, config)?,
+            local_directory: local_directory(args, config)?
+                .join(format!("worker-{}", &server_id[7..15])),
+            name,
+            server_id,
+            nthreads,
+            resources: resources(args, config)?,
+            memory_limit: memory_limit(args, config, nthreads)?,
+            thresholds: Thresholds::of_config(config)?,
+            outgoing_connections: config
+                .count("distributed.worker.connections.outgoing")?
+                .unwrap_or(50),
+            incoming_connections: config
+                .count("distributed.worker.connections.incoming")?
+                .unwrap_or(10),
+            message_bytes: config
+                .bytes("distributed.worker.transfer.message-bytes-limit")?
+                .unwrap_or(50_000_000),
+            incoming_fraction: fraction(config, "transfer", 0.1)?.unwrap_or(1.0),
+            allowed_failures: config
+                .count("distributed.scheduler.allowed-failures")?
+                .unwrap_or(3) as u32,
+            connect_timeout: seconds("distributed.comm.timeouts.connect", 30)?,
+            stall_timeout: seconds("distributed.comm.timeouts.tcp", 30)?,
+            death_timeout: duration(args.death_timeout.as_deref(), "--death-timeout")?,
+            lifetime: lifetime(args, config)?,
+            preload,
+            preload_argv: args.preload_argv.clone(),
+            tls: tls_files.load(config)?,
+            tls_files,
+        })
     }
 }
 
-/// Bytes as Dask's users write them: `"4GiB"`, `"100 MB"`, `"1e9"`. Without unit: bytes.
-pub(crate) fn parse_bytes(text: &str) -> Option<u64> {
-    let text: String = text.chars().filter(|c| !c.is_whitespace()).collect();
-    let split = text
-        .char_indices()
-        .find(|(at, c)| c.is_alphabetic() && !is_exponent(&text[*at..]))
-        .map_or(text.len(), |(at, _)| at);
-    let (number, unit) = text.split_at(split);
-    let number: f64 = if number.is_empty() {
-        1.0
+impl Thresholds {
+    fn of_config(config: &Config) -> Result<Self> {
+        Ok(Self {
+            target: fraction(config, "target", 0.6)?,
+            spill: fraction(config, "spill", 0.7)?,
+            pause: fraction(config, "pause", 0.8)?,
+            terminate: fraction(config, "terminate", 0.95)?,
+        })
+    }
+}
+
+/// A fraction of `distributed.worker.memory`; false or 0 switches it off.
+fn fraction(config: &Config, name: &str, default: f64) -> Result<Option<f64>> {
+    let key = format!("distributed.worker.memory.{name}");
+    if matches!(config.get(&key), Some(oxidask_settings::Tree::Bool(false))) {
+        return Ok(None);
+    }
+    Ok(Some(config.float(&key)?.unwrap_or(default)).filter(|fraction| *fraction > 0.0))
+}
+
+fn duration(text: Option<&str>, flag: &str) -> Result<Option<Duration>> {
+    text.map(|text| {
+        parse_duration(text).with_context(|| format!("{flag}: {text:?} is no duration"))
+    })
+    .transpose()
+}
+
+fn lifetime(args: &Args, config: &Config) -> Result<Option<Duration>> {
+    let own = duration(args.lifetime.as_deref(), "--lifetime")?;
+    let Some(lifetime) = own.or(config.duration("distributed.worker.lifetime.duration")?) else {
+        return Ok(None);
+    };
+    let own = duration(args.lifetime_stagger.as_deref(), "--lifetime-stagger")?;
+    let stagger = own
+        .or(config.duration("distributed.worker.lifetime.stagger")?)
+        .unwrap_or_default();
+    // Anywhere within plus or minus the stagger; the process id is as good a die as any.
+    let position = f64::from(std::process::id() % 1000) / 500.0 - 1.0;
+    let seconds = lifetime.as_secs_f64() + stagger.as_secs_f64() * position;
+    Ok(Some(
+        Duration::try_from_secs_f64(seconds).unwrap_or_default(),
+    ))
+}
+
+fn local_directory(args: &Args, config: &Config) -> Result<PathBuf> {
+    if let Some(path) = &args.local_directory {
+        return Ok(path.clone());
+    }
+    let configured = config.text("temporary-directory")?;
+    Ok(configured
+        .map_or_else(std::env::temp_dir, PathBuf::from)
+        .join("dask-scratch-space"))
+}
+
+fn tls_files(args: &Args, config: &Config) -> Result<TlsFiles> {
+    let text = |path: &Option<PathBuf>| {
+        path.as_ref()
+            .map(|path| path.to_string_lossy().into_owned())
+    };
+    let configured = TlsFiles::of_config(config, Role::Worker)?;
+    Ok(TlsFiles {
+        ca_file: text(&args.tls_ca_file).or(configured.ca_file),
+        cert: text(&args.tls_cert).or(configured.cert),
+        key: text(&args.tls_key).or(configured.key),
+    })
+}
+
+fn scheduler_address(args: &Args, config: &Config) -> Result<String> {
+    let configured = config.text("scheduler-address")?.map(str::to_owned);
+    let text = match (
+        args.scheduler.clone().filter(|text| !text.is_empty()),
+        &args.scheduler_file,
+        configured,
+    ) {
+        (Some(text), ..) => text,
+        (None, Some(path), _) => {
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("failed to read --scheduler-file {}", path.display()))?;
+            address_in_json(&text).with_context(|| {
+                format!("--scheduler-file {} names no \"address\"", path.display())
+            })?
+        }
+        (None, None, Some(text)) => text,
+        (None, None, None) => {
+            bail!("no scheduler: give its address, --scheduler-file or DASK_SCHEDULER_ADDRESS")
+        }
+    };
+    let scheme = if args.protocol.as_deref() == Some("tls") {
+        Scheme::Tls
     } else {
-        number.parse().ok()?
+        Scheme::Tcp
     };
-    let factor: f64 = match unit.to_lowercase().as_str() {
-        "" | "b" => 1.0,
-        "k" | "kb" => 1e3,
-        "m" | "mb" => 1e6,
-        "g" | "gb" => 1e9,
-        "t" | "tb" => 1e12,
-        "p" | "pb" => 1e15,
-        "ki" | "kib" => 1024.0,
-        "mi" | "mib" => 1_048_576.0,
-        "gi" | "gib" => 1_073_741_824.0,
-        "ti" | "tib" => 1_099_511_627_776.0,
-        "pi" | "pib" => 1_125_899_906_842_624.0,
-        _ => return None,
-    };
-    Some((number * factor) as u64)
+    Ok(Address::parse(&text, scheme, Some(8786))?.to_string())
 }
 
-/// `e` followed by a number continues a float.
-fn is_exponent(rest: &str) -> bool {
-    let mut chars = rest.chars();
-    chars.next().is_some_and(|c| c == 'e' || c == 'E')
-        && chars
-            .next()
-            .is_some_and(|c| c.is_ascii_digit() || c == '-' || c == '+')
+/// The text of `"address": "…"` in a scheduler file.
+fn address_in_json(text: &str) -> Option<String> {
+    let rest = text.split_once("\"address\"")?.1;
+    let rest = rest.split_once('"')?.1;
+    Some(rest.split_once('"')?.0.to_owned())
+}
+
+fn resources(args: &Args, config: &Config) -> Result<Vec<(Arc<str>, f64)>> {
+    let Some(text) = args.resources.as_deref() else {
+        let Some(oxidask_settings::Tree::Map(pairs)) = config.get("distributed.worker.resources")
+        else {
+            return Ok(Vec::new());
+        };
+        let amount = |name: &str| config.float(&format!("distributed.worker.resources.{name}"));
+        let pairs = pairs
+            .keys()
+            .map(|name| Ok((Arc::from(name.as_str()), amount(name)?.unwrap_or_default())));
+        return pairs.collect();
+    };
+    let pairs = text.split([' ', ',']).filter(|pair| !pair.is_empty());
+    pairs
+        .map(|pair| {
+            let parsed = pair
+                .split_once('=')
+                .and_then(|(name, amount)| Some((name, amount.parse().ok()?)));
+            let (name, amount) =
+                parsed.with_context(|| format!("--resources: {pair:?} is not NAME=NUMBER"))?;
+            Ok((Arc::from(name), amount))
+        })
+        .collect()
+}
+
+/// As distributed's `parse_memory_limit`: auto is this worker's share of the machine by its threads.
+fn memory_limit(args: &Args, config: &Config, nthreads: usize) -> Result<Option<u64>> {
+    let available = available_memory();
+    let configured = config
+        .get("distributed.worker.memory.limit")
+        .map(ToString::to_string);
+    let text = args
+        .memory_limit
+        .clone()
+        .or(configured)
+        .unwrap_or_else(|| "auto".to_owned());
+    let limit = match text.trim_matches(['"', '\'']) {
+        "auto" => {
+            let share = nthreads as f64 / cpu_count() as f64;
+            (available as f64 * share.min(1.0)) as u64
+        }
+        "none" | "None" => return Ok(None),
+        text => match text.parse::<f64>() {
+            Ok(0.0) => return Ok(None),
+            Ok(number) if number <= 1.0 && text.contains('.') => (number * available as f64) as u64,
+            Ok(number) => number as u64,
+            Err(_) => parse_bytes(text)
+                .with_context(|| format!("--memory-limit: {text:?} is no amount of memory"))?,
+        },
+    };
+    Ok(Some(limit.min(available)))
+}
+
+/// A random identity in the form of a UUID.
+fn uuid() -> Result<String> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/uuid")
+        .context("the kernel gives no random uuid")?;
+    Ok(text.trim().to_owned())
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+    use oxidask_settings::Sources;
+
     use super::*;
 
-    #[test]
-    fn bytes_are_read_as_dask_reads_them() {
-        for (text, bytes) in [
-            ("100", 100),
-            ("100 MB", 100_000_000),
-            ("5 GiB", 5_368_709_120),
-            ("1e6", 1_000_000),
-            ("1kB", 1000),
-            ("1.5e3 B", 1500),
-        ] {
-            assert_eq!(parse_bytes(text), Some(bytes), "{text}");
-        }
-        assert_eq!(parse_bytes("5 apples"), None);
+    fn settings(line: &str) -> Result<Settings> {
+        let args = Args::try_parse_from(format!("dask-worker {line}").split_whitespace()).unwrap();
+        Settings::new(&args, &Config::load(&Sources::default()).unwrap(), 1, 1)
     }
 
     #[test]
-    fn thresholds_can_be_switched_off() {
-        let memory = Value::map([("target", Value::Bool(false)), ("pause", Value::Float(0.5))]);
-        let config = Value::map([("worker", Value::map([("memory", memory)]))]);
-        let thresholds = Configuration(&config).thresholds();
+    fn arguments_become_settings() {
+        let settings =
+            settings("tcp://h:1 --nthreads 3 --name w --memory-limit 1GB --resources A=2,B=0.5")
+                .unwrap();
+        assert_eq!(settings.scheduler, "tcp://h:1");
         assert_eq!(
-            (thresholds.target, thresholds.pause, thresholds.spill),
-            (None, Some(0.5), Some(0.7))
+            (settings.nthreads, settings.memory_limit),
+            (3, Some(1_000_000_000))
         );
+        assert_eq!(
+            settings.resources,
+            [(Arc::from("A"), 2.0), (Arc::from("B"), 0.5)]
+        );
+        assert_eq!(settings.name.as_deref(), Some("w"));
+    }
+
+    #[test]
+    fn malformed_arguments_name_their_flag() {
+        for (line, flag) in [
+            ("h:1 --memory-limit lots", "--memory-limit"),
+            ("h:1 --resources A", "--resources"),
+            ("h:1 --lifetime soon", "--lifetime"),
+            ("h:1 --scheduler-file /none", "scheduler"),
+        ] {
+            let line = if flag == "scheduler" {
+                line.replace("h:1 ", "")
+            } else {
+                line.to_owned()
+            };
+            let error = format!("{:#}", settings(&line).unwrap_err());
+            assert!(error.contains(flag), "{error}");
+        }
+    }
+
+    #[test]
+    fn memory_limit_of_zero_is_none() {
+        assert_eq!(settings("h:1 --memory-limit 0").unwrap().memory_limit, None);
     }
 }

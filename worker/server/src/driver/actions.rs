@@ -45,7 +45,7 @@ impl Driver {
         let id = self.store.next_id();
         match self.prepare(id, &start) {
             Ok(run) => {
-                let actor = start.run_spec.actor;
+                let (actor, span) = (start.run_spec.actor, start.run_spec.span_id.clone());
                 self.running.insert(
                     id,
                     Running {
@@ -53,6 +53,7 @@ impl Driver {
                         since: unix(),
                         seceded: false,
                         actor,
+                        span,
                     },
                 );
                 self.runs.push(run);
@@ -92,6 +93,7 @@ impl Driver {
                 .ok_or_else(|| Unready::Lost(key.clone()))?;
             let input = entry.input().ok_or_else(|| Unready::Lost(key.clone()))?;
             entry.in_executor = true;
+            entry.last_used = id;
             dependencies.push((key.clone(), entry.id, input));
         }
         let pickle = pickled_object(&start.run_spec.payload).map_err(Unready::Malformed)?;
@@ -125,6 +127,7 @@ impl Driver {
             if entry.in_executor {
                 self.drops.push(entry.id);
             }
+            self.note_unspilled(&entry);
             self.gets.value_gone(entry.id);
         }
     }
@@ -138,7 +141,11 @@ impl Driver {
                 nbytes,
             } => self.task_finished(key, run_id, nbytes, stimulus_id),
             Message::TaskErred { key, run_id, error } => {
-                task_erred(key, run_id, &error, stimulus_id)
+                let blamed = self
+                    .death
+                    .as_ref()
+                    .and_then(|death| death.blame(&key, &error, self));
+                task_erred(key, run_id, blamed.as_ref().unwrap_or(&error), stimulus_id)
             }
             Message::Reschedule(key) => FromWorker::Reschedule(KeyStimulus { key, stimulus_id }),
             Message::LongRunning {

@@ -21,21 +21,23 @@ use crate::{
     store::{About, Entry, MemoryFile},
 };
 
+/// What the executor reports as set up when all preload modules are loaded.
+const PRELOAD: &str = "--preload";
+
 impl Driver {
     /// Start an executor; it becomes an input when it is ready.
     pub(super) fn start_executor(&self) {
         let (interpreter, environment) = (self.interpreter.clone(), self.environment.clone());
         let inputs = self.inputs.clone();
         tokio::spawn(async move {
-            inputs.send(Input::ExecutorStarted(
-                executor::start(&interpreter, &environment).await,
-            ));
+            let started = executor::start(&interpreter, &environment).await;
+            inputs.send(Input::ExecutorStarted(started.map(Box::new)));
         });
     }
 
-    pub(super) fn executor_started(&mut self, started: anyhow::Result<Newborn>) {
+    pub(super) fn executor_started(&mut self, started: anyhow::Result<Box<Newborn>>) {
         match started {
-            Ok(newborn) => self.put_to_work(newborn),
+            Ok(newborn) => self.put_to_work(*newborn),
             Err(error) => self.stop = Some(format!("no executor can be had: {error:#}")),
         }
     }
@@ -62,6 +64,9 @@ impl Driver {
             .filter(|name| *name != "shuffle")
             .cloned()
             .collect();
+        if !self.settings.preload.is_empty() {
+            self.plugins_pending.insert(PRELOAD.to_owned());
+        }
         if !self.plugins.is_empty() {
             handle.send_control(control(
                 "plugins",
@@ -108,6 +113,9 @@ impl Driver {
                     .memory_limit
                     .map_or(Value::Nil, |limit| Value::Int(limit.into())),
             ),
+            ("security", self.security()),
+            ("preload", texts(&self.settings.preload)),
+            ("preload_argv", texts(&self.settings.preload_argv)),
             (
                 "resources",
                 Value::map(
@@ -115,6 +123,27 @@ impl Driver {
                 ),
             ),
         ])
+    }
+
+    /// Arguments of `distributed.security.Security` for the executor's own connections.
+    fn security(&self) -> Value {
+        let files = &self.settings.tls_files;
+        if !self.settings.scheduler.starts_with("tls") {
+            return Value::Nil;
+        }
+        let pairs = [
+            ("tls_ca_file", &files.ca_file),
+            ("tls_worker_cert", &files.cert),
+            ("tls_worker_key", &files.key),
+            ("tls_client_cert", &files.cert),
+            ("tls_client_key", &files.key),
+        ];
+        let present = pairs
+            .into_iter()
+            .filter_map(|(name, file)| Some((name, Value::Str(file.clone()?))));
+        let mut fields: Vec<_> = present.collect();
+        fields.push(("require_encryption", Value::Bool(true)));
+        Value::map(fields)
     }
 
     /// Send what has gathered for the executor.
@@ -167,7 +196,7 @@ impl Driver {
         let Some(run) = self.running.shift_remove(&id) else {
             return;
         };
-        let (key, actor) = (run.key, run.actor);
+        let (key, actor, span) = (run.key, run.actor, run.span);
         match outcome {
             Outcome::Value {
                 nbytes,
@@ -176,7 +205,7 @@ impl Driver {
                 start,
                 stop,
                 thread,
-                cpu: _,
+                cpu,
                 inline,
             } => {
                 let startstops = vec![compute(start, stop)];
@@ -198,6 +227,10 @@ impl Driver {
                     && old.in_executor
                 {
                     self.drops.push(old.id);
+                }
+                if let Some(span) = span {
+                    self.digest(&span, &key, "thread-cpu", cpu);
+                    self.digest(&span, &key, "thread-noncpu", (stop - start - cpu).max(0.0));
                 }
                 let duration = Duration::try_from_secs_f64(stop - start).unwrap_or_default();
                 self.event(
@@ -229,13 +262,22 @@ impl Driver {
         }
     }
 
+    /// Add to what the next heartbeat says about a kind of task. Unit: seconds.
+    fn digest(&mut self, span: &Arc<str>, key: &Key, label: &'static str, seconds: f64) {
+        let prefix = key.prefix().into_owned();
+        *self
+            .activity
+            .entry((span.clone(), prefix, label))
+            .or_default() += seconds;
+    }
+
     /// The executor lacks values that it was thought to have: send them along this time.
     fn run_again(&mut self, key: Key, absent: &[u64]) {
         let mut lost = Vec::new();
         for id in absent {
             if let Some((key, entry)) = self.store.by_id(*id) {
                 entry.in_executor = false;
-                if entry.payload.is_none() {
+                if entry.payload.is_none() && entry.spilled.is_none() {
                     lost.push(key);
                 }
             }
@@ -273,7 +315,12 @@ impl Driver {
                     let _ = reply.send(Ok(message.parts));
                 }
             }
-            "handlers" => self.handlers = message.texts("names").into_iter().collect(),
+            "handlers" => {
+                self.handlers = message.texts("names").into_iter().collect();
+                for (op, frames, reply) in std::mem::take(&mut self.early_relays) {
+                    self.relay(op, frames, reply);
+                }
+            }
             "stream-handlers" => self.stream_handlers.extend(message.texts("names")),
             "extensions" => self.has_extensions = true,
             "heartbeat" => self.heartbeat(&message),
@@ -350,9 +397,11 @@ impl Driver {
         };
         let Some((payload, file)) = payload else {
             self.gets.value_gone(id);
+            self.sealed_for_spilling(id, None);
             return;
         };
         self.gets.value_ready(id, &payload);
+        self.sealed_for_spilling(id, (!message.flag("pinned")).then_some(&payload));
         if let Some((_, entry)) = self.store.by_id(id) {
             if message.flag("pinned") {
                 entry.pinned = true;
@@ -400,6 +449,30 @@ impl Driver {
                     fields.push(("header", Value::Bin(payload.header.clone())));
                     parts = payload.frames.as_slice().to_vec();
                 }
+                Some(Entry {
+                    id,
+                    spilled: Some(file),
+                    in_executor,
+                    ..
+                }) => {
+                    *in_executor = true;
+                    fields.push(("value", Value::Int((*id).into())));
+                    fields.push(("header", Value::Bin(file.header().clone())));
+                    fields.push((
+                        "path",
+                        Value::Str(file.path().to_string_lossy().into_owned()),
+                    ));
+                    let place = |(offset, length): &(u64, u64)| {
+                        Value::Array(vec![
+                            Value::Int((*offset).into()),
+                            Value::Int((*length).into()),
+                        ])
+                    };
+                    fields.push((
+                        "places",
+                        Value::Array(file.places().iter().map(place).collect()),
+                    ));
+                }
                 _ => fields.push(("absent", Value::Bool(true))),
             },
             "scatter" => {
@@ -428,6 +501,7 @@ impl Driver {
         self.runs.clear();
         self.drops.clear();
         self.gets.executor_gone();
+        self.memory_executor_gone();
         for (_, reply) in self.relays.drain() {
             let _ = reply.send(Err(format!("the executor ended ({status})")));
         }
@@ -450,7 +524,7 @@ impl Driver {
         let mut resident = Vec::new();
         for (key, entry) in self.store.iter_mut() {
             entry.in_executor = false;
-            if entry.payload.is_none() {
+            if entry.payload.is_none() && entry.spilled.is_none() {
                 resident.push(key.clone());
             }
         }
@@ -460,7 +534,14 @@ impl Driver {
             lost = resident.len(),
             "the executor ended"
         );
-        let error = self.killed(status, output);
+        let reason = self.memory_state.kill_reason.take();
+        let status = reason.as_deref().unwrap_or(status);
+        let error = task_error(status);
+        self.death = Some(Death {
+            status: status.to_owned(),
+            output: output.to_owned(),
+            placeholder: error.clone(),
+        });
         self.start_executor();
         let kind = EventKind::ExecutorLost {
             running: started,
@@ -470,25 +551,43 @@ impl Driver {
         };
         self.event(kind, "executor-lost");
     }
+}
 
-    /// What is told of a task whose executor died once too often.
-    fn killed(&self, status: &str, output: &str) -> Arc<TaskError> {
-        let attempts = self.settings.allowed_failures + 1;
-        let mut text = format!(
-            "the task's process died {attempts} times while it ran alone on worker {}; the last time with {status}",
-            self.address
-        );
-        if !output.is_empty() {
-            text.push_str("; its last output was:\n");
-            text.push_str(output);
+/// How an executor died, for the errors of the tasks that are blamed for it.
+#[derive(Debug)]
+pub(super) struct Death {
+    status: String,
+    output: String,
+    /// Stands in the core's events until it is known which task is blamed.
+    placeholder: Arc<TaskError>,
+}
+
+impl Death {
+    /// What is told of the task `key`, if it is blamed for this death.
+    pub(super) fn blame(
+        &self,
+        key: &Key,
+        error: &Arc<TaskError>,
+        driver: &Driver,
+    ) -> Option<TaskError> {
+        if !Arc::ptr_eq(&self.placeholder, error) {
+            return None;
         }
-        let worker = format!("{} ({status})", self.address);
-        let pickle = oxidask_python::exception::killed_worker(
-            "a task",
-            &worker,
-            i64::from(self.settings.allowed_failures),
+        let allowed = driver.settings.allowed_failures;
+        let mut text = format!(
+            "task {key} killed its process {} times while it ran alone on worker {}; the last time: {}",
+            allowed + 1,
+            driver.address,
+            self.status
         );
-        Arc::new(TaskError {
+        if !self.output.is_empty() {
+            text.push_str("; its last output was:\n");
+            text.push_str(&self.output);
+        }
+        let worker = format!("{} ({})", driver.address, self.status);
+        let pickle =
+            oxidask_python::exception::killed_worker(&key.to_string(), &worker, i64::from(allowed));
+        Some(TaskError {
             exception: Payload::of_bytes(pickle),
             traceback: None,
             exception_text: format!("KilledWorker({text:?})"),
@@ -534,4 +633,8 @@ fn inline_payload(pickle: Bytes) -> Payload {
 fn encode_ints(w: &mut Writer, values: &[u64]) {
     w.array(values.len());
     values.iter().for_each(|value| w.uint(*value));
+}
+
+fn texts(texts: &[String]) -> Value {
+    Value::Array(texts.iter().map(|text| Value::Str(text.clone())).collect())
 }

@@ -3,12 +3,13 @@
 mod actions;
 mod executor;
 mod gets;
+mod memory;
 mod queries;
 mod requests;
 mod scheduler;
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
@@ -41,6 +42,9 @@ const BATCH: usize = 256;
 /// How often memory is looked at. Source: distributed `worker.memory.monitor-interval`.
 const MEMORY_INTERVAL: Duration = Duration::from_millis(100);
 
+/// Where the answer of Python goes.
+type RelayReply = oneshot::Sender<Result<Vec<Bytes>, String>>;
+
 /// Distributed's worker states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Status {
@@ -70,6 +74,7 @@ struct Running {
     /// It gave up its slot, so it has surely started.
     seceded: bool,
     actor: bool,
+    span: Option<Arc<str>>,
 }
 
 /// A task that the core wants run while there is no executor to run it.
@@ -82,7 +87,7 @@ struct Start {
 
 /// Something for the scheduler's stream.
 enum Outgoing {
-    Message(FromWorker),
+    Message(Box<FromWorker>),
     /// A message as Python packed it.
     Packed(Bytes),
 }
@@ -134,15 +139,24 @@ pub(crate) struct Driver {
     outgoing: Vec<Outgoing>,
     gets: Gets,
     serving: Arc<AtomicUsize>,
-    relays: HashMap<u64, oneshot::Sender<Result<Vec<Bytes>, String>>>,
+    relays: HashMap<u64, RelayReply>,
     last_relay: u64,
+    /// Requests that came before the executor said what it answers.
+    early_relays: Vec<(String, Vec<Bytes>, RelayReply)>,
     handlers: HashSet<String>,
     stream_handlers: HashSet<String>,
     extensions: Value,
+    /// What Python measured since the last heartbeat.
     digests: Vec<(Value, Value)>,
+    /// Seconds by span, prefix and label since the last heartbeat.
+    activity: BTreeMap<(Arc<str>, String, &'static str), f64>,
     has_extensions: bool,
     meter: Meter,
+    /// Bytes of spilled values: in memory before, on disk now.
     spilled: (u64, u64),
+    memory_state: memory::MemoryState,
+    /// How the last executor died.
+    death: Option<executor::Death>,
 }
 
 impl Driver {
@@ -174,13 +188,17 @@ impl Driver {
             serving: Arc::default(),
             relays: HashMap::new(),
             last_relay: 0,
+            early_relays: Vec::new(),
             handlers: HashSet::new(),
             stream_handlers: HashSet::new(),
             extensions: Value::Map(Vec::new()),
             digests: Vec::new(),
+            activity: BTreeMap::new(),
             has_extensions: false,
             meter: Meter::new(),
             spilled: (0, 0),
+            memory_state: memory::MemoryState::default(),
+            death: None,
         }
     }
 
@@ -237,6 +255,8 @@ impl Driver {
             } => self.executor_ended(generation, &status, &output),
             Input::ExecutorStarted(started) => self.executor_started(started),
             Input::Transfer { worker, outcome } => self.transferred(&worker, outcome),
+            Input::Spilled { id, written } => self.spill_written(id, written),
+            Input::Unspilled { id, read } => self.unspilled(id, read),
             Input::Request(request) => self.request(request),
             Input::Stop { graceful, reason } => self.close(graceful, reason),
         }
@@ -270,7 +290,7 @@ impl Driver {
     }
 
     fn tell_scheduler(&mut self, message: FromWorker) {
-        self.outgoing.push(Outgoing::Message(message));
+        self.outgoing.push(Outgoing::Message(Box::new(message)));
     }
 
     fn set_status(&mut self, status: Status, stimulus_id: String) {
@@ -283,8 +303,6 @@ impl Driver {
         ));
     }
 
-    fn look_at_memory(&mut self) {}
-
     /// Stop at once, or first let the scheduler move what only this worker has.
     fn close(&mut self, graceful: bool, reason: String) {
         if graceful && self.status != Status::ClosingGracefully && self.status != Status::Closing {
@@ -292,7 +310,7 @@ impl Driver {
             let (peers, inputs) = (self.peers.clone(), self.inputs.clone());
             let (scheduler, address) = (self.settings.scheduler.clone(), self.address.to_string());
             tokio::spawn(async move {
-                crate::run::retire(&peers, &scheduler, &address).await;
+                crate::scheduler::retire(&peers, &scheduler, &address).await;
                 inputs.send(Input::Stop {
                     graceful: false,
                     reason,

@@ -15,12 +15,11 @@ impl Driver {
         match query {
             Query::Identity => self.identity(),
             Query::Keys => Value::Array(self.store.iter().map(|(key, _)| key_value(key)).collect()),
-            Query::Metrics => self.metrics(),
+            Query::Metrics { take } => self.metrics(take),
             Query::Executing => self.executing(),
             Query::Extensions => self.take_extensions(),
             Query::Story(keys) => self.story(&keys),
             Query::State => self.state(),
-            Query::Health => Value::Str(self.status.name().to_owned()),
         }
     }
 
@@ -66,13 +65,27 @@ impl Driver {
         anonymous_memory(std::process::id()) + executor + files
     }
 
-    fn metrics(&mut self) -> Value {
+    /// What heartbeats say. `take` starts the counts since the last one anew.
+    fn metrics(&mut self, take: bool) -> Value {
         let stats = self.core.stats();
         let counts = stats.tasks.iter().filter(|(_, count)| *count > 0);
         let counts = counts.map(|(name, count)| (*name, Value::Int(*count as i128)));
         let mut pids = vec![std::process::id()];
         pids.extend(self.executor.as_ref().map(|executor| executor.pid));
-        let digests = std::mem::take(&mut self.digests);
+        let (digests, activity) = if take {
+            (
+                std::mem::take(&mut self.digests),
+                std::mem::take(&mut self.activity),
+            )
+        } else {
+            Default::default()
+        };
+        let mut digests = digests;
+        for ((span, prefix, label), seconds) in activity {
+            let parts = ["execute", &span, &prefix, label, "seconds"]
+                .map(|part| Value::Str(part.to_owned()));
+            digests.push((Value::Array(parts.to_vec()), Value::Float(seconds)));
+        }
         let serving = self.serving.load(std::sync::atomic::Ordering::Relaxed);
         let int = |n: u64| Value::Int(n.into());
         let transfer = Value::map([
@@ -142,7 +155,7 @@ impl Driver {
         Value::Array(entries.map(row).collect())
     }
 
-    fn state(&self) -> Value {
+    fn state(&mut self) -> Value {
         let tasks = self.core.snapshot().map(|(key, state, nbytes)| {
             let about = [
                 ("state", Value::Str(state.into())),
@@ -150,12 +163,19 @@ impl Driver {
             ];
             (key_value(key), Value::map(about))
         });
-        Value::map([
+        let tasks = Value::Map(tasks.collect());
+        let Value::Map(mut fields) = self.metrics(false) else {
+            return Value::Nil;
+        };
+        let own = [
             ("address", Value::Str(self.address.to_string())),
+            ("nthreads", Value::Int(self.settings.nthreads as i128)),
             ("status", Value::Str(self.status.name().into())),
             ("thread_id", Value::Int(0)),
-            ("tasks", Value::Map(tasks.collect())),
-        ])
+            ("tasks", tasks),
+        ];
+        fields.extend(own.map(|(name, value)| (Value::Str(name.to_owned()), value)));
+        Value::Map(fields)
     }
 }
 

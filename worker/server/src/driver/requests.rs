@@ -6,10 +6,10 @@ use oxidask_protocol::{Key, Payload, Value};
 use oxidask_worker_core::EventKind;
 use tokio::sync::oneshot;
 
-use super::{Driver, Status};
+use super::{Driver, RelayReply, Status};
 use crate::{
     executor::wire::control,
-    input::{GetDataReply, Request},
+    input::{GetDataReply, Input, Request},
     store::Entry,
     transfer::TransferOutcome,
 };
@@ -29,7 +29,7 @@ impl Driver {
             Request::FreeKeys { keys, stimulus_id } => {
                 self.event(EventKind::FreeKeys(keys), stimulus_id)
             }
-            Request::Relay { op, frames, reply } => self.relay(&op, frames, reply),
+            Request::Relay { op, frames, reply } => self.relay(op, frames, reply),
             Request::Query { query, reply } => {
                 let answer = self.query(query);
                 let _ = reply.send(answer);
@@ -61,7 +61,44 @@ impl Driver {
             }
         }
         let fresh = self.gets.add(ready, wanted, reply, self.serving.clone());
-        self.seal(fresh);
+        let (spilled, resident) = fresh.into_iter().partition(|id| self.read_spilled(*id));
+        drop::<Vec<u64>>(spilled);
+        self.seal(resident);
+    }
+
+    /// Read a spilled value for those who wait for it; false if it is not spilled.
+    fn read_spilled(&mut self, id: u64) -> bool {
+        let Some((
+            _,
+            Entry {
+                spilled: Some(file),
+                ..
+            },
+        )) = self.store.by_id(id)
+        else {
+            return false;
+        };
+        let (file, inputs) = (file.clone(), self.inputs.clone());
+        tokio::task::spawn_blocking(move || {
+            inputs.send(Input::Unspilled {
+                id,
+                read: file.read(),
+            })
+        });
+        true
+    }
+
+    pub(super) fn unspilled(&mut self, id: u64, read: std::io::Result<Payload>) {
+        match read {
+            Ok(payload) => self.gets.value_ready(id, &payload),
+            Err(error) => {
+                tracing::error!(%error, "a spilled value cannot be read; it is given up");
+                self.gets.value_gone(id);
+                if let Some((key, _)) = self.store.by_id(id) {
+                    self.event(EventKind::DataLost(vec![key]), "spilled-data-lost");
+                }
+            }
+        }
     }
 
     /// Ask the executor for header and frames of values.
@@ -121,31 +158,18 @@ impl Driver {
         }
     }
 
-    fn relay(
-        &mut self,
-        op: &str,
-        frames: Vec<bytes::Bytes>,
-        reply: oneshot::Sender<Result<Vec<bytes::Bytes>, String>>,
-    ) {
-        let Some(executor) = self
-            .executor
-            .as_ref()
-            .filter(|_| self.handlers.contains(op))
-        else {
-            let text = if self.executor.is_none() {
-                "the executor is being restarted"
-            } else {
-                "this worker has no such operation"
-            };
-            let _ = reply.send(Err(text.to_owned()));
+    pub(super) fn relay(&mut self, op: String, frames: Vec<bytes::Bytes>, reply: RelayReply) {
+        let Some(executor) = self.executor.as_ref().filter(|_| !self.handlers.is_empty()) else {
+            self.early_relays.push((op, frames, reply));
             return;
         };
+        if !self.handlers.contains(&op) {
+            let _ = reply.send(Err("this worker has no such operation".to_owned()));
+            return;
+        }
         self.last_relay += 1;
         let id = self.last_relay;
-        let fields = vec![
-            ("id", Value::Int(id.into())),
-            ("name", Value::Str(op.to_owned())),
-        ];
+        let fields = vec![("id", Value::Int(id.into())), ("name", Value::Str(op))];
         executor.send_control(control("rpc", fields, frames));
         self.relays.insert(id, reply);
     }

@@ -25,15 +25,11 @@ pub(crate) struct Newborn {
     control: Connection,
     /// Versions as clients compare them.
     pub(crate) versions: Value,
-    /// `distributed` of its Dask configuration.
-    pub(crate) config: Value,
 }
 
 /// How to send to a running executor.
 #[derive(Clone, Debug)]
 pub(crate) struct Handle {
-    /// Tells messages of this process from those of the one before it.
-    pub(crate) generation: u64,
     pub(crate) pid: u32,
     tasks: UnboundedSender<Vec<Bytes>>,
     control: UnboundedSender<Vec<Bytes>>,
@@ -90,7 +86,6 @@ pub(crate) async fn start(
         tasks,
         control,
         versions: field("versions"),
-        config: field("config"),
     })
 }
 
@@ -107,7 +102,6 @@ impl Newborn {
         let (control, control_orders) = unbounded_channel();
         let (kill, kills) = unbounded_channel();
         let handle = Handle {
-            generation,
             pid: self.child.pid(),
             tasks,
             control,

@@ -145,9 +145,6 @@ pub(crate) enum Outcome {
         traceback: Option<Bytes>,
         exception_text: String,
         traceback_text: String,
-        start: f64,
-        stop: f64,
-        thread: u64,
     },
     Reschedule,
     /// It did not start: the executor lacks these values.
@@ -200,10 +197,12 @@ fn decode_report(r: &mut Reader<'_>) -> Result<(u64, Outcome), DecodeError> {
             exception: r.shared_bin()?,
             traceback: optional_bin(r)?,
             exception_text: r.str()?.to_owned(),
-            traceback_text: r.str()?.to_owned(),
-            start: r.f64()?,
-            stop: r.f64()?,
-            thread: r.uint()?,
+            traceback_text: {
+                let text = r.str()?.to_owned();
+                // Start, stop and thread.
+                (0..3).try_for_each(|_| r.skip())?;
+                text
+            },
         },
         (2, 2) => Outcome::Reschedule,
         (3, 3) => Outcome::Absent(Vec::decode(r)?),

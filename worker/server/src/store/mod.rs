@@ -1,6 +1,7 @@
 //! The values of this worker: where each is, and what the scheduler is told about it.
 
 mod mapping;
+mod spill;
 
 use std::{os::fd::AsRawFd, sync::Arc};
 
@@ -10,6 +11,7 @@ use oxidask_protocol::{Key, Payload, message::worker::StartStop};
 
 use crate::executor::wire::Input;
 pub(crate) use mapping::MemoryFile;
+pub(crate) use spill::SpillFile;
 
 /// Frames from this size on go to the executor as a memory file. Unit: bytes.
 const MEMORY_FILE_BYTES: u64 = 1 << 20;
@@ -57,6 +59,10 @@ pub(crate) struct Entry {
     pub(crate) payload: Option<Payload>,
     /// The memory file that the frames lie in, if they do.
     pub(crate) file: Option<Arc<MemoryFile>>,
+    /// The value on disk; then nothing of it is in memory here.
+    pub(crate) spilled: Option<Arc<SpillFile>>,
+    /// When it was last used, as a count of uses.
+    pub(crate) last_used: u64,
 }
 
 impl Entry {
@@ -71,6 +77,8 @@ impl Entry {
             actor: false,
             payload: None,
             file: None,
+            spilled: None,
+            last_used: id,
         }
     }
 
@@ -85,6 +93,8 @@ impl Entry {
             actor: false,
             payload: Some(payload),
             file: None,
+            spilled: None,
+            last_used: id,
         }
     }
 
@@ -92,6 +102,13 @@ impl Entry {
     pub(crate) fn input(&mut self) -> Option<Input> {
         if self.in_executor {
             return Some(Input::Resident);
+        }
+        if let Some(spilled) = &self.spilled {
+            return Some(Input::File {
+                header: spilled.header().clone(),
+                path: spilled.path().to_string_lossy().into_owned(),
+                places: spilled.places().to_vec(),
+            });
         }
         let payload = self.payload.as_ref()?;
         if self.file.is_none() && payload.nbytes() >= MEMORY_FILE_BYTES {
@@ -169,9 +186,5 @@ impl Store {
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&Key, &mut Entry)> {
         self.entries.iter_mut()
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.entries.len()
     }
 }
