@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::frame::SMALL;
 use crate::msgpack::{PICKLED, Reader, SERIALIZED, Writer};
 use crate::{DecodeError, DecodeErrorKind};
 
@@ -123,6 +124,19 @@ impl Payload {
         w.str("num-sub-frames");
         w.uint(1);
         Self::serialized(w.into_document(), vec![bytes])
+    }
+
+    /// A copy that does not keep its message's memory alive. Frames that lie in buffers of their own are shared.
+    pub fn detached(&self) -> Self {
+        let detach = |frame: &Bytes| {
+            if frame.len() > SMALL {
+                frame.clone()
+            } else {
+                Bytes::copy_from_slice(frame)
+            }
+        };
+        let frames: Vec<Bytes> = self.frames.as_slice().iter().map(detach).collect();
+        Self::new(self.kind, detach(&self.header), frames)
     }
 
     /// Bytes of header and sub-frames together.

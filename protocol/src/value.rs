@@ -124,6 +124,7 @@ impl Value {
                     .map(|(k, v)| (k.detached(), v.detached()))
                     .collect(),
             ),
+            Self::Payload(payload) => Self::Payload(payload.detached()),
             other => other.clone(),
         }
     }

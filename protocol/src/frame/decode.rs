@@ -7,7 +7,7 @@ use crate::{DecodeError, DecodeErrorKind, Place};
 
 /// Messages up to this size are read into one buffer, and so are neighbouring small frames of larger messages.
 /// A larger frame gets its own allocation, so that its memory is free when its value is.
-const SMALL: usize = 128 * 1024;
+pub(crate) const SMALL: usize = 128 * 1024;
 
 /// First allocation for a large frame. It grows with the bytes that really arrive, not with those announced.
 pub(super) const FIRST_ALLOCATION: usize = 4 * 1024 * 1024;

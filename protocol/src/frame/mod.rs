@@ -6,6 +6,7 @@ mod encode;
 mod tests;
 
 pub use decode::FrameDecoder;
+pub(crate) use decode::SMALL;
 pub use encode::encode;
 
 /// What a peer may announce before the connection is closed.

@@ -9,6 +9,8 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+pub(crate) use repr::of_text as repr;
+
 use crate::msgpack::{ENUM, PICKLED, Reader, SERIALIZED, SET, Writer};
 use crate::{DecodeError, DecodeErrorKind};
 
@@ -31,6 +33,10 @@ pub struct KeyError(#[from] DecodeError);
 const PLAIN: u8 = 0;
 /// First byte of the representation: the key holds a float or a bool, which may equal an int.
 const NUMERIC: u8 = 1;
+
+/// Most tuples around each other in a key. Far below [`MAX_DEPTH`](crate::msgpack::MAX_DEPTH), so that a key which
+/// came in one message can go out in the midst of any other.
+const MAX_KEY_DEPTH: usize = 32;
 
 /// Keys up to this size are put together without an allocation besides their own.
 const SHORT: usize = 128;
@@ -75,18 +81,21 @@ impl Key {
     /// If it is of another type, or a text that marks values of the protocol.
     pub fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let start = reader.position();
-        match reader.peek()? {
-            0xc0 => return reader.fail(DecodeErrorKind::BadKey("nil")),
-            0xa0..=0xbf | 0xd9..=0xdb => refuse_marker(reader)?,
-            _ => {}
+        if reader.peek()? == 0xc0 {
+            return reader.fail(DecodeErrorKind::BadKey("nil"));
         }
-        let form = Form::pass(reader)?;
-        if form.is_shortest {
-            return Ok(Self::from_parts(form.flag, reader.passed(start)));
+        let form = Form::pass(reader, MAX_KEY_DEPTH)?;
+        let wire = reader.passed(start);
+        let shorter = (!form.is_shortest).then(|| {
+            let mut w = Writer::new();
+            shorten(&mut Reader::of_slice(wire), &mut w);
+            w.into_document()
+        });
+        let wire = shorter.as_deref().unwrap_or(wire);
+        match marker(wire) {
+            Some(marker) => reader.fail_at(start, DecodeErrorKind::ReservedKey(marker)),
+            None => Ok(Self::from_parts(form.flag, wire)),
         }
-        let mut w = Writer::new();
-        shorten(&mut Reader::of_slice(reader.passed(start)), &mut w);
-        Ok(Self::from_parts(form.flag, &w.into_document()))
     }
 
     fn from_parts(flag: u8, wire: &[u8]) -> Self {
@@ -132,7 +141,7 @@ impl Key {
     /// An element of a tuple, which may also be nil.
     fn read_part(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let start = reader.position();
-        let form = Form::pass(reader)?;
+        let form = Form::pass(reader, MAX_KEY_DEPTH)?;
         Ok(Self::from_parts(form.flag, reader.passed(start)))
     }
 
@@ -157,20 +166,18 @@ impl Key {
     }
 }
 
+/// The marker that a key is called like, if it is.
+///
 /// Keys stand as map keys in `who_has`, `nbytes` and the like. One called as a marker would turn such a map into
 /// a set or a payload at the receiver, which then fails.
-fn refuse_marker(reader: &Reader<'_>) -> Result<(), DecodeError> {
-    let text = reader.clone().str()?;
-    if !text.starts_with("__") {
-        return Ok(());
+fn marker(wire: &[u8]) -> Option<&'static str> {
+    let (head, text) = wire.split_first()?;
+    if !text.starts_with(b"__") || !(0xa0..=0xbf).contains(head) {
+        return None;
     }
-    match [SERIALIZED, PICKLED, SET, ENUM]
+    [SERIALIZED, PICKLED, SET, ENUM]
         .into_iter()
-        .find(|marker| *marker == text)
-    {
-        Some(marker) => reader.fail(DecodeErrorKind::ReservedKey(marker)),
-        None => Ok(()),
-    }
+        .find(|marker| marker.as_bytes() == text)
 }
 
 /// What is to know about the encoding of a key.
@@ -182,8 +189,8 @@ struct Form {
 }
 
 impl Form {
-    /// Passes over one value of a key and checks its types.
-    fn pass(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    /// Passes over one value of a key, of at most `depth` tuples around each other, and checks its types.
+    fn pass(r: &mut Reader<'_>, depth: usize) -> Result<Self, DecodeError> {
         let start = r.position();
         let mut flag = PLAIN;
         let is_shortest = match r.peek()? {
@@ -235,14 +242,14 @@ impl Form {
                     _ => 5,
                 };
                 let mut is_shortest = r.position() - start == head;
-                r.nested(|r| {
-                    for _ in 0..length {
-                        let part = Self::pass(r)?;
-                        flag |= part.flag;
-                        is_shortest &= part.is_shortest;
-                    }
-                    Ok(())
-                })?;
+                let Some(depth) = depth.checked_sub(1) else {
+                    return r.fail(DecodeErrorKind::TooDeep(MAX_KEY_DEPTH));
+                };
+                for _ in 0..length {
+                    let part = Self::pass(r, depth)?;
+                    flag |= part.flag;
+                    is_shortest &= part.is_shortest;
+                }
                 is_shortest
             }
             // None inside a tuple occurs in keys that users write by hand.
@@ -422,6 +429,9 @@ mod tests {
         assert!(Key::parse_wire(b"\x92\xa1x").is_err());
         assert!(Key::parse_wire(b"\xa1x\xa1x").is_err());
         assert!(Key::parse_wire(&[0x91; 100_000]).is_err());
+        let tuples = |n| [&vec![0x91; n][..], b"\x01"].concat();
+        assert!(Key::parse_wire(&tuples(32)).is_ok());
+        assert!(Key::parse_wire(&tuples(33)).is_err());
         assert!(Key::parse_wire(b"\xa2\xff\xff").is_err());
         let error = Key::parse_wire(b"\xa7__Set__").unwrap_err();
         let cause = std::error::Error::source(&error).unwrap().to_string();

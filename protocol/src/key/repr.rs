@@ -14,16 +14,23 @@ pub(super) fn write(wire: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     }
 }
 
+/// The `repr` of a str.
+pub(crate) fn of_text(text: &str) -> String {
+    let mut out = String::new();
+    write_text(text, &mut out);
+    out
+}
+
 fn value(r: &mut Reader<'_>, out: &mut String) -> Result<(), DecodeError> {
     match r.peek()? {
-        0xa0..=0xbf | 0xd9..=0xdb => text(r.str()?, out),
-        0xc4..=0xc6 => bytes(r.bin()?, out),
+        0xa0..=0xbf | 0xd9..=0xdb => write_text(r.str()?, out),
+        0xc4..=0xc6 => write_bytes(r.bin()?, out),
         0xc0 => {
             r.take_nil()?;
             out.push_str("None");
         }
         0xc2 | 0xc3 => out.push_str(if r.bool()? { "True" } else { "False" }),
-        0xca | 0xcb => float(r.f64()?, out),
+        0xca | 0xcb => write_float(r.f64()?, out),
         0x90..=0x9f | 0xdc | 0xdd => {
             let length = r.array()?;
             out.push('(');
@@ -50,7 +57,7 @@ fn quote(has_single: bool, has_double: bool) -> char {
     if has_single && !has_double { '"' } else { '\'' }
 }
 
-fn text(text: &str, out: &mut String) {
+fn write_text(text: &str, out: &mut String) {
     let quote = quote(text.contains('\''), text.contains('"'));
     out.push(quote);
     for c in text.chars() {
@@ -76,7 +83,7 @@ fn is_printable(c: char) -> bool {
     c.is_alphanumeric() || (!c.is_control() && !c.is_whitespace() && c.escape_debug().len() == 1)
 }
 
-fn bytes(bytes: &[u8], out: &mut String) {
+fn write_bytes(bytes: &[u8], out: &mut String) {
     let quote = quote(bytes.contains(&b'\''), bytes.contains(&b'"'));
     out.push('b');
     out.push(quote);
@@ -95,7 +102,7 @@ fn bytes(bytes: &[u8], out: &mut String) {
 }
 
 /// The shortest digits that give the number back, with an exponent below 1e-4 and from 1e16 on.
-fn float(value: f64, out: &mut String) {
+fn write_float(value: f64, out: &mut String) {
     if value.is_nan() {
         out.push_str("nan");
     } else if value == 0.0 || value.is_infinite() || (1e-4..1e16).contains(&value.abs()) {

@@ -167,7 +167,13 @@ pub struct PriorityPart(pub f64);
 
 impl crate::wire::Decode for PriorityPart {
     fn decode(r: &mut crate::msgpack::Reader<'_>) -> Result<Self, crate::DecodeError> {
-        r.f64().map(Self)
+        let at = r.position();
+        let part = r.f64()?;
+        if part.is_nan() {
+            // It has no place in any order.
+            return r.fail_at(at, crate::DecodeErrorKind::OutOfRange("priority"));
+        }
+        Ok(Self(part))
     }
 }
 

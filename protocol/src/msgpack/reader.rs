@@ -202,12 +202,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads an integer ≥ 0. Whole floats are accepted, since Python code computes sizes with floats.
+    /// Reads an integer ≥ 0. Of a float the whole part is taken, since Python code computes sizes with floats.
     pub fn uint(&mut self) -> Result<u64> {
         let at = self.at;
         if matches!(self.peek()?, 0xca | 0xcb) {
             let value = self.f64()?;
-            if value >= 0.0 && value < 2_f64.powi(64) && value.fract() == 0.0 {
+            if value >= 0.0 && value < 2_f64.powi(64) {
                 return Ok(value as u64);
             }
             return self.fail_at(at, DecodeErrorKind::OutOfRange("u64"));

@@ -1,24 +1,19 @@
-//! Requests on a connection of their own, one at a time, each with an answer.
+//! Requests to a scheduler, and what they carry.
 
 use bytes::Bytes;
 
-use super::client::{Empty, Named, Topic, UpdateData};
-use super::worker::{HeartbeatWorker, Keys, RegisterWorker};
-use super::{Operation, read_op};
-use crate::msgpack::Reader;
-use crate::wire::{Decode, KeySet, Name, Omit, Pairs, Seconds};
-use crate::{DecodeError, DecodeErrorKind, Key, Payload, Value};
+use super::{
+    EventWait, MultiLockAcquire, MultiLockRelease, PublishNames, PublishPut, QueueCreate, QueueGet,
+    QueuePut, SemaphoreAcquire, SemaphoreName, SemaphoreRefresh, SemaphoreRegister,
+    SemaphoreRelease, ShuffleBarrier, ShuffleGet, ShuffleGetOrCreate, ShuffleRestrictTask,
+    VariableGet, VariableSet,
+};
+use crate::message::client::{Empty, Named, Topic, UpdateData};
+use crate::message::worker::{HeartbeatWorker, RegisterWorker};
+use crate::wire::{Name, Omit, Pairs, Seconds};
+use crate::{Key, Payload, Value};
 
 wire_struct! {
-    /// What every request may say about its answer.
-    pub struct Envelope {
-        /// Whether an answer is wanted.
-        reply: bool = true,
-        /// Whether the listener closes the connection after it.
-        close: bool = false,
-        /// Serialisation families allowed in the answer.
-        serializers: Omit<Value>,
-    }
     /// First message of a client: the connection becomes its stream.
     pub struct RegisterClient {
         /// Its id, `Client-…`.
@@ -328,143 +323,6 @@ wire_struct! {
         /// As answered by the start.
         key: String,
     }
-    /// Store data sets under names.
-    pub struct PublishPut {
-        /// The names; one `name` from clients before 2026.8.
-        names: Omit<Vec<Value>>,
-        /// Older form of `names`.
-        name: Omit<Value>,
-        /// Keys of each data set.
-        keys: Value,
-        /// The pickled collections.
-        data: Value,
-        /// Replace what is there.
-        r#override as "override": bool = false,
-        /// The client.
-        client: Omit<String>,
-        /// Names the flush marker to wait for.
-        uid: Omit<String>,
-    }
-    /// Data sets by name.
-    pub struct PublishNames {
-        /// The names.
-        names: Omit<Vec<Value>>,
-        /// Older form of `names`.
-        name: Omit<Value>,
-        /// The client.
-        client: Omit<String>,
-        /// Names the flush marker to wait for.
-        uid: Omit<String>,
-    }
-    /// Set a variable.
-    pub struct VariableSet {
-        /// Its name.
-        name: String,
-        /// A future's key.
-        key: Option<Key>,
-        /// Or a plain value.
-        data: Value,
-        /// The client.
-        client: Omit<String>,
-        /// Time to wait for the key to be known.
-        timeout: Seconds,
-    }
-    /// Read a variable.
-    pub struct VariableGet {
-        /// Its name.
-        name: String,
-        /// The client.
-        client: Omit<String>,
-        /// Time to wait for it to be set.
-        timeout: Seconds,
-    }
-    /// Make a queue.
-    pub struct QueueCreate {
-        /// Its name.
-        name: String,
-        /// Longest length, 0 for none.
-        maxsize: u64 = 0,
-    }
-    /// Append to a queue.
-    pub struct QueuePut {
-        /// Its name.
-        name: String,
-        /// A future's key.
-        key: Option<Key>,
-        /// Or a plain value.
-        data: Value,
-        /// Time to wait for room.
-        timeout: Seconds,
-    }
-    /// Take from a queue.
-    pub struct QueueGet {
-        /// Its name.
-        name: String,
-        /// Time to wait for an item.
-        timeout: Seconds,
-        /// False for one, true for all there are, or a number.
-        batch: Value,
-    }
-    /// Wait for an event.
-    pub struct EventWait {
-        /// Its name.
-        name: String,
-        /// Time to wait.
-        timeout: Seconds,
-    }
-    /// Make a semaphore.
-    pub struct SemaphoreRegister {
-        /// Its name.
-        name: Value,
-        /// Leases at once.
-        max_leases: u64,
-        /// Time after which a lease that is not refreshed ends.
-        lease_timeout: Seconds = Seconds(Some(30.0)),
-    }
-    /// Take a lease.
-    pub struct SemaphoreAcquire {
-        /// The semaphore.
-        name: Value,
-        /// Time to wait.
-        timeout: Seconds,
-        /// Names the lease.
-        lease_id: Value,
-    }
-    /// Give a lease back.
-    pub struct SemaphoreRelease {
-        /// The semaphore.
-        name: Value,
-        /// The lease.
-        lease_id: Value,
-    }
-    /// A semaphore by name.
-    pub struct SemaphoreName {
-        /// The name.
-        name: Value,
-    }
-    /// Keep leases alive.
-    pub struct SemaphoreRefresh {
-        /// The semaphore.
-        name: Value,
-        /// The leases.
-        lease_ids: Vec<Value>,
-    }
-    /// Take several locks at once.
-    pub struct MultiLockAcquire {
-        /// Their names.
-        locks: Vec<Value>,
-        /// Names the taker.
-        id: Value,
-        /// Time to wait.
-        timeout: Seconds,
-        /// How many of them suffice.
-        num_locks: Omit<u64>,
-    }
-    /// Give locks back.
-    pub struct MultiLockRelease {
-        /// The taker.
-        id: Value,
-    }
     /// An address.
     pub struct Address {
         /// The address.
@@ -479,41 +337,19 @@ wire_struct! {
         /// Its name.
         name: String,
     }
-    /// Join a shuffle, begin it if it is new.
-    pub struct ShuffleGetOrCreate {
-        /// The shuffle.
-        shuffle_id: String,
-        /// The transfer task that asks.
-        key: Key,
-        /// Its worker.
-        worker: String,
+    /// Data to send back.
+    pub struct Echo {
+        /// The data.
+        data: Value,
     }
-    /// Join a shuffle that exists.
-    pub struct ShuffleGet {
-        /// The shuffle.
-        id: String,
+    /// Copies that a worker holds.
+    pub struct AddKeys {
         /// The worker.
         worker: String,
-    }
-    /// All input of a shuffle has been sent.
-    pub struct ShuffleBarrier {
-        /// The shuffle.
-        id: String,
-        /// Its attempt.
-        run_id: i64,
-        /// Whether all transfers belong to this attempt.
-        consistent: bool = true,
-    }
-    /// Tie an output task to the worker that has its partition.
-    pub struct ShuffleRestrictTask {
-        /// The shuffle.
-        id: String,
-        /// Its attempt.
-        run_id: i64,
-        /// The output task.
-        key: Key,
-        /// The worker.
-        worker: String,
+        /// The keys.
+        keys: Vec<Key>,
+        /// Names the stimulus in stories.
+        stimulus_id: String = String::new(),
     }
 }
 
@@ -713,279 +549,4 @@ wire_ops! {
         /// Events of a topic.
         "subscribe_topic" => SubscribeTopic(Topic),
     }
-}
-
-wire_struct! {
-    /// Data to send back.
-    pub struct Echo {
-        /// The data.
-        data: Value,
-    }
-    /// Copies that a worker holds.
-    pub struct AddKeys {
-        /// The worker.
-        worker: String,
-        /// The keys.
-        keys: Vec<Key>,
-        /// Names the stimulus in stories.
-        stimulus_id: String = String::new(),
-    }
-    /// Fetch values from a worker. The requester answers the data with a bare `"OK"`.
-    pub struct GetData {
-        /// The keys.
-        keys: KeySet,
-        /// Who asks; nil for schedulers and clients.
-        who: Option<String>,
-    }
-    /// Put values on a worker.
-    pub struct PutData {
-        /// The values.
-        data: Pairs<Key, Payload>,
-        /// Names the stimulus in stories.
-        stimulus_id: Omit<String>,
-    }
-    /// Let a worker fetch values from its peers.
-    pub struct GatherFrom {
-        /// Holders of each key.
-        who_has: Pairs<Key, Vec<String>>,
-    }
-    /// Run a function in the worker's Python process.
-    pub struct Run {
-        /// The pickled function.
-        function: Bytes,
-        /// The pickled tuple of arguments.
-        args: Omit<Bytes>,
-        /// The pickled dict of arguments.
-        kwargs: Omit<Bytes>,
-        /// Wait for the result.
-        wait: bool = true,
-    }
-    /// Install a plugin.
-    pub struct PluginAdd {
-        /// The pickled plugin.
-        plugin: Bytes,
-        /// Its name.
-        name: Option<String>,
-    }
-    /// Call a method of an actor.
-    pub struct ActorExecute {
-        /// The actor.
-        actor: Key,
-        /// The method.
-        function: String,
-        /// Arguments.
-        args: Value,
-        /// Arguments by name.
-        kwargs: Value,
-    }
-    /// Read an attribute of an actor.
-    pub struct ActorAttribute {
-        /// The actor.
-        actor: Key,
-        /// The attribute.
-        attribute: String,
-    }
-    /// Data for a shuffle.
-    pub struct ShuffleReceive {
-        /// The shuffle.
-        shuffle_id: String,
-        /// Its attempt.
-        run_id: i64,
-        /// Partitions.
-        data: Payload,
-    }
-    /// No more data will come for a shuffle.
-    pub struct ShuffleInputsDone {
-        /// The shuffle.
-        shuffle_id: String,
-        /// Its attempt.
-        run_id: i64,
-    }
-    /// Shut down or restart, with a reason.
-    pub struct Reasoned {
-        /// Why.
-        reason: Omit<String>,
-        /// Time to wait.
-        timeout: Seconds,
-    }
-    /// Write and load a module or archive.
-    pub struct UploadFile {
-        /// Its name.
-        filename: String,
-        /// Its bytes or text.
-        data: Value,
-        /// Import it.
-        load: bool = true,
-    }
-}
-
-wire_ops! {
-    /// Requests to a worker, or to its nanny.
-    pub enum ToWorkerRpc {
-        /// Fetch values.
-        "get_data" => GetData(GetData),
-        /// Put values.
-        "update_data" => UpdateData(PutData),
-        /// Fetch values from peers.
-        "gather" => Gather(GatherFrom),
-        /// Forget keys.
-        "free_keys" => FreeKeys(Keys),
-        /// Run a function.
-        "run" => Run(Run),
-        /// Run a coroutine function.
-        "run_coroutine" => RunCoroutine(Run),
-        /// Install a plugin.
-        "plugin-add" => PluginAdd(PluginAdd),
-        /// Remove a plugin.
-        "plugin-remove" => PluginRemove(Named),
-        /// Install a nanny plugin.
-        "plugin_add" => NannyPluginAdd(PluginAdd),
-        /// Remove a nanny plugin.
-        "plugin_remove" => NannyPluginRemove(Named),
-        /// Call a method of an actor.
-        "actor_execute" => ActorExecute(ActorExecute),
-        /// Read an attribute of an actor.
-        "actor_attribute" => ActorAttribute(ActorAttribute),
-        /// Data for a shuffle.
-        "shuffle_receive" => ShuffleReceive(ShuffleReceive),
-        /// No more data will come.
-        "shuffle_inputs_done" => ShuffleInputsDone(ShuffleInputsDone),
-        /// Who is there?
-        "identity" => Identity(Identity),
-        /// Answer with the given data.
-        "echo" => Echo(Echo),
-        /// Sign of life.
-        "ping" => Ping(Empty),
-        /// Keys held.
-        "keys" => Keys(Empty),
-        /// Versions of packages.
-        "versions" => Versions(Versions),
-        /// The log.
-        "get_logs" => GetLogs(Logs),
-        /// Transitions.
-        "get_story" => GetStory(GetStory),
-        /// Stacks of running tasks.
-        "call_stack" => CallStack(MaybeKeys),
-        /// Profile of tasks.
-        "profile" => Profile(Profile),
-        /// Profile over time.
-        "profile_metadata" => ProfileMetadata(Empty),
-        /// Measurements of the process.
-        "get_monitor_info" => GetMonitorInfo(Empty),
-        /// Write and load a module.
-        "upload_file" => UploadFile(UploadFile),
-        /// Speed of the disk.
-        "benchmark_disk" => BenchmarkDisk(Empty),
-        /// Speed of the memory.
-        "benchmark_memory" => BenchmarkMemory(Empty),
-        /// Speed of the network.
-        "benchmark_network" => BenchmarkNetwork(Empty),
-        /// The whole state.
-        "dump_state" => DumpState(GetClusterState),
-        /// Start the worker process (nanny).
-        "instantiate" => Instantiate(Empty),
-        /// Kill the worker process (nanny).
-        "kill" => Kill(Reasoned),
-        /// Restart the worker process (nanny).
-        "restart" => Restart(Reasoned),
-        /// Shut down.
-        "terminate" => Terminate(Reasoned),
-        /// Shut down after the data have moved.
-        "close_gracefully" => CloseGracefully(Reasoned),
-        /// Close the connection.
-        "close" => Close(Empty),
-    }
-}
-
-/// A request with what it says about its answer.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Request<T> {
-    /// Whether and how to answer.
-    pub envelope: Envelope,
-    /// The request.
-    pub call: T,
-}
-
-impl<T: Operation> Decode for Request<T> {
-    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut probe = r.clone();
-        let (mut op, mut envelope) = (None, Envelope::default());
-        for _ in 0..probe.map()? {
-            match probe.field()? {
-                b"op" => op = Some(read_op(&mut probe)?),
-                b"reply" => envelope.reply = field(&mut probe, "reply")?,
-                b"close" => envelope.close = field(&mut probe, "close")?,
-                b"serializers" => envelope.serializers = field(&mut probe, "serializers")?,
-                _ => probe.skip()?,
-            }
-        }
-        let Some(op) = op else {
-            return r.fail(DecodeErrorKind::NoOp);
-        };
-        let call = T::decode_op(op, r)?;
-        Ok(Self { envelope, call })
-    }
-}
-
-fn field<T: Decode>(r: &mut Reader<'_>, name: &'static str) -> Result<T, DecodeError> {
-    T::decode(r).map_err(|error| error.in_field(name))
-}
-
-impl Default for Envelope {
-    /// What holds for a request that says nothing.
-    fn default() -> Self {
-        Self {
-            reply: true,
-            close: false,
-            serializers: Omit(None),
-        }
-    }
-}
-
-wire_struct! {
-    /// The answer to a request that failed.
-    pub struct Failure {
-        /// `uncaught-error`, or `error` where the request's own handler caught it.
-        status: String,
-        /// A payload, a pickle in bytes, or a text that becomes an `Exception`.
-        exception: Value,
-        /// A payload or nil.
-        traceback: Value,
-        /// For callers that do not unpickle.
-        exception_text: String,
-        /// For callers that do not unpickle.
-        traceback_text: String,
-    }
-}
-
-impl Failure {
-    /// A failure that the caller raises as the builtin exception `class` with this text.
-    pub fn builtin(class: &str, text: &str) -> Self {
-        Self {
-            status: "uncaught-error".to_owned(),
-            exception: Value::Bin(pickled_builtin(class, text)),
-            traceback: Value::Nil,
-            exception_text: format!("{class}({text:?})"),
-            traceback_text: String::new(),
-        }
-    }
-}
-
-/// The pickle (protocol 2) of a builtin exception with one text argument, such as `KeyError("x")`.
-pub fn pickled_builtin(class: &str, text: &str) -> Bytes {
-    pickled_call("builtins", class, text)
-}
-
-/// The pickle (protocol 2) of `module.name(text)`.
-pub fn pickled_call(module: &str, name: &str, text: &str) -> Bytes {
-    let mut out = Vec::with_capacity(32 + module.len() + name.len() + text.len());
-    out.extend_from_slice(b"\x80\x02c");
-    out.extend_from_slice(module.as_bytes());
-    out.push(b'\n');
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"\nX");
-    out.extend_from_slice(&(text.len() as u32).to_le_bytes());
-    out.extend_from_slice(text.as_bytes());
-    out.extend_from_slice(b"\x85R.");
-    out.into()
 }
