@@ -3,13 +3,15 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use oxidask_protocol::Key;
+use oxidask_protocol::{Key, Value};
+use oxidask_scheduler_core::action::Transition;
 use oxidask_scheduler_core::event::WorkerStatus;
 use oxidask_scheduler_core::{Action, ClientId, Config, Core, Event, RequestId, Time, WorkerId};
 use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tracing::{debug, error};
 
+use crate::aside::{Aside, Hook};
 use crate::clock::{Clock, unix_time};
 use crate::conn::outbox::Outbox;
 use crate::observe::Observers;
@@ -49,10 +51,10 @@ pub struct Driver {
     /// The deadline that the timer task sleeps for.
     armed: Option<Time>,
     timer: Arc<Notify>,
+    /// Hears of transitions while a plugin there wants to.
+    aside: Aside,
     /// Counts changes of the set of workers and of their states.
     worker_changes: watch::Sender<u64>,
-    /// Counts graphs and scatters that were taken in, for those who wait for a key to be known.
-    key_changes: watch::Sender<u64>,
 }
 
 impl Driver {
@@ -62,6 +64,7 @@ impl Driver {
         clock: Clock,
         chores: mpsc::UnboundedSender<Chore>,
         timer: Arc<Notify>,
+        aside: Aside,
     ) -> Self {
         Self {
             core: Core::new(config),
@@ -74,8 +77,8 @@ impl Driver {
             next_request: 0,
             armed: None,
             timer,
+            aside,
             worker_changes: watch::Sender::new(0),
-            key_changes: watch::Sender::new(0),
         }
     }
 
@@ -209,9 +212,27 @@ impl Driver {
                         let _ = waiter.send(Retired { retired, kept });
                     }
                 }
-                Action::Transitioned(transition) => self.observers.transitioned(&transition),
+                Action::Transitioned(transition) => self.tell_transition(&transition),
             }
         }
+    }
+
+    fn tell_transition(&self, transition: &Transition) {
+        let mut kwargs = vec![("stimulus_id", Value::from(&*transition.stimulus_id))];
+        if let Some(peer) = transition.worker.and_then(|id| self.workers.get(id)) {
+            kwargs.push(("worker", (&*peer.address).into()));
+        }
+        let args = vec![
+            Value::from(&transition.key),
+            transition.start.as_str().into(),
+            transition.finish.as_str().into(),
+        ];
+        self.aside.tell(Hook::Transition, args, kwargs);
+    }
+
+    /// Has transitions reported to plugins, or no longer.
+    pub fn observe_transitions(&mut self, on: bool) {
+        self.core.observe_transitions(on);
     }
 
     fn to_worker(
@@ -302,23 +323,12 @@ impl Driver {
         self.worker_changes.subscribe()
     }
 
-    /// Changes whenever keys may have become known.
-    pub fn watch_keys(&self) -> watch::Receiver<u64> {
-        self.key_changes.subscribe()
-    }
-
-    /// Says that keys may have become known.
-    pub fn keys_changed(&self) {
-        self.key_changes
-            .send_modify(|count| *count = count.wrapping_add(1));
-    }
-
     /// Takes a client in, or gives the stream of a known name a new owner.
     pub fn add_client(
         &mut self,
         name: &str,
         outbox: Option<Arc<Outbox>>,
-        versions: oxidask_protocol::Value,
+        versions: Value,
     ) -> ClientId {
         let id = self.clients.next_id();
         let name: Arc<str> = name.into();
@@ -337,7 +347,7 @@ impl Driver {
     pub fn client(&mut self, name: &str) -> ClientId {
         match self.clients.by_name(name) {
             Some(peer) => peer.id,
-            None => self.add_client(name, None, oxidask_protocol::Value::Nil),
+            None => self.add_client(name, None, Value::Nil),
         }
     }
 

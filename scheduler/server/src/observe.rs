@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use oxidask_protocol::Value;
 use oxidask_protocol::wire::Encode;
-use oxidask_scheduler_core::action::Transition;
 
 use crate::conn::outbox::Outbox;
 
@@ -40,10 +39,5 @@ impl Observers {
                 w.str(address);
             });
         }
-    }
-
-    /// A task changed its state.
-    pub fn transitioned(&mut self, transition: &Transition) {
-        let _ = transition;
     }
 }

@@ -7,10 +7,10 @@ use oxidask_protocol::address::{Address, Scheme};
 use tokio::net::{TcpListener, TcpSocket};
 use tracing::{info, warn};
 
-use crate::chores;
 use crate::conn::listener::listen;
 use crate::server::{Addresses, Server};
 use crate::settings::Settings;
+use crate::{chores, questions};
 
 /// Connections that the system may hold until they are accepted.
 const BACKLOG: u32 = 4096;
@@ -20,7 +20,7 @@ const BACKLOG: u32 = 4096;
 /// # Errors
 /// If an address cannot be listened on.
 pub async fn run(settings: Settings, ready: impl FnOnce(&Arc<Server>)) -> anyhow::Result<()> {
-    let (server, chore_list) = Server::new(settings);
+    let (server, work) = Server::new(settings);
     let mut contact = Vec::new();
     let mut listeners = Vec::new();
     for address in server.settings.listen.clone() {
@@ -54,7 +54,8 @@ pub async fn run(settings: Settings, ready: impl FnOnce(&Arc<Server>)) -> anyhow
         let server = Arc::clone(&server);
         async move { server.keep_time().await }
     });
-    tokio::spawn(chores::run(Arc::clone(&server), chore_list));
+    tokio::spawn(chores::run(Arc::clone(&server), work.chores));
+    tokio::spawn(questions::run(Arc::clone(&server), work.questions));
     ready(&server);
     let reason = stopped(&server).await?;
     info!(reason, "scheduler is closing");

@@ -8,12 +8,15 @@ use oxidask_scheduler_core::Event;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::aside::{Aside, AsideConfig, Question};
 use crate::clock::Clock;
 use crate::conn::outbox::Flusher;
 use crate::conn::pool::Pool;
+use crate::coordinate::{self, Coordination};
 use crate::driver::{Chore, Driver};
 use crate::graph::{GraphIntake, IntakeConfig};
 use crate::plugins::Plugins;
+use crate::rpc::shuffle::Shuffles;
 use crate::settings::Settings;
 
 /// One scheduler. Connections, the HTTP server and the control service each hold it.
@@ -38,6 +41,12 @@ pub struct Server {
     pub shutdown: CancellationToken,
     /// Turns graphs of Python clients into tasks.
     pub intake: GraphIntake,
+    /// Locks, queues, variables, events, topics and so on.
+    pub coordination: Coordination,
+    /// What new shuffles share.
+    pub shuffles: Shuffles,
+    /// The process for user code that runs "on the scheduler".
+    pub aside: Aside,
     stop: watch::Sender<Option<String>>,
     addresses: OnceLock<Addresses>,
 }
@@ -51,13 +60,32 @@ pub struct Addresses {
     pub dashboard: u16,
 }
 
+/// What the server wants to have done, each kind out of its own channel.
+#[derive(Debug)]
+pub struct Work {
+    /// What the core asks for that takes time.
+    pub chores: mpsc::UnboundedReceiver<Chore>,
+    /// What user code beside the scheduler wants to know.
+    pub questions: mpsc::UnboundedReceiver<Question>,
+}
+
 impl Server {
-    /// A scheduler that does not listen yet. Its chores come out of the receiver.
-    pub fn new(settings: Settings) -> (Arc<Self>, mpsc::UnboundedReceiver<Chore>) {
+    /// A scheduler that does not listen yet, and what comes out of it to be done. Must be called inside a runtime.
+    pub fn new(settings: Settings) -> (Arc<Self>, Work) {
         let clock = Clock::start();
         let (chores, receiver) = mpsc::unbounded_channel();
+        let (aside, questions) = Aside::new(AsideConfig {
+            python: settings.python.clone(),
+            ..AsideConfig::default()
+        });
         let timer = Arc::new(Notify::new());
-        let driver = Driver::new(settings.core.clone(), clock, chores, Arc::clone(&timer));
+        let driver = Driver::new(
+            settings.core.clone(),
+            clock,
+            chores,
+            Arc::clone(&timer),
+            aside.clone(),
+        );
         let pool = Pool::new(
             settings.tls.clone(),
             settings.limits,
@@ -76,11 +104,18 @@ impl Server {
                 python: settings.python.clone(),
                 ..IntakeConfig::default()
             }),
+            coordination: Coordination::new(&settings.extensions),
+            shuffles: Shuffles::default(),
+            aside,
             stop: watch::Sender::new(None),
             addresses: OnceLock::new(),
             settings,
         });
-        (server, receiver)
+        let work = Work {
+            chores: receiver,
+            questions,
+        };
+        (server, work)
     }
 
     /// The driver. Never held across an `await`.
@@ -132,18 +167,25 @@ impl Server {
         )
     }
 
-    /// Reports the core's deadlines for ever.
+    /// Reports the deadlines of the core and of the extensions, for ever.
     pub async fn keep_time(&self) {
         loop {
-            let deadline = self.driver().next_deadline();
-            match deadline {
-                None => self.timer.notified().await,
-                Some(deadline) => {
-                    let at = tokio::time::Instant::from_std(self.clock.instant(deadline));
-                    tokio::select! {
-                        biased;
-                        () = self.timer.notified() => {}
-                        () = tokio::time::sleep_until(at) => self.driver().handle(Event::Tick),
+            let core = self.driver().next_deadline();
+            let extensions = self.coordination.next_deadline();
+            let Some(deadline) = core.into_iter().chain(extensions).min() else {
+                self.timer.notified().await;
+                continue;
+            };
+            let at = tokio::time::Instant::from_std(self.clock.instant(deadline));
+            tokio::select! {
+                biased;
+                () = self.timer.notified() => {}
+                () = tokio::time::sleep_until(at) => {
+                    if core == Some(deadline) {
+                        self.driver().handle(Event::Tick);
+                    }
+                    if extensions == Some(deadline) {
+                        coordinate::expire(self);
                     }
                 }
             }

@@ -9,6 +9,7 @@ use oxidask_protocol::frame::Limits;
 use oxidask_scheduler_core as core;
 
 use crate::conn::outbox::OutboxLimits;
+use crate::extensions::Limits as ExtensionLimits;
 
 /// All settings of the server; those of the state machine are in [`core`](Self::core).
 #[derive(Clone, Debug)]
@@ -21,6 +22,12 @@ pub struct Settings {
     pub tls: Option<Tls>,
     /// Address and port of the HTTP server; `None` for none.
     pub dashboard: Option<(String, u16)>,
+    /// First part of the paths of the HTTP server, without slashes; may be empty.
+    pub dashboard_prefix: String,
+    /// First word of the names of metrics.
+    pub metrics_namespace: String,
+    /// Address and port of the control API; `None` for none.
+    pub control: Option<(String, u16)>,
     /// What the state machine is told.
     pub core: core::Config,
     /// The largest message that is read.
@@ -45,8 +52,12 @@ pub struct Settings {
     pub idle_timeout: Option<Duration>,
     /// Time that `adaptive_target` plans for (`distributed.adaptive.target-duration`).
     pub adaptive_target_duration: Duration,
-    /// Events kept per topic (`distributed.admin.low-level-log-length`).
-    pub events_log_length: usize,
+    /// Limits of locks, events, topics and so on.
+    pub extensions: ExtensionLimits,
+    /// Operations that are refused (`distributed.scheduler.blocked-handlers`).
+    pub blocked_handlers: Vec<String>,
+    /// Log lines kept for `get_logs` (`distributed.admin.log-length`).
+    pub log_length: usize,
 }
 
 impl Default for Settings {
@@ -60,6 +71,9 @@ impl Default for Settings {
             contact_address: None,
             tls: None,
             dashboard: Some((String::new(), 8787)),
+            dashboard_prefix: String::new(),
+            metrics_namespace: "dask".to_owned(),
+            control: None,
             core: core::Config::default(),
             limits: Limits::default(),
             outbox: OutboxLimits::default(),
@@ -72,7 +86,9 @@ impl Default for Settings {
             pid_file: None,
             idle_timeout: None,
             adaptive_target_duration: Duration::from_secs(5),
-            events_log_length: 100_000,
+            extensions: ExtensionLimits::default(),
+            blocked_handlers: Vec::new(),
+            log_length: 10_000,
         }
     }
 }

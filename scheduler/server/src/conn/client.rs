@@ -14,7 +14,8 @@ use tracing::{debug, info, warn};
 use super::backlog::{Backlog, Item, PendingGraph};
 use super::outbox::Outbox;
 use crate::clock::unix_time;
-use crate::driver::heartbeat_interval;
+use crate::coordinate;
+use crate::driver::{Driver, heartbeat_interval};
 use crate::graph::GraphError;
 use crate::server::Server;
 use crate::translate::{graph, to_client};
@@ -62,8 +63,16 @@ pub async fn stream(
     };
     let reason = stream.run(comm.reader).await;
     info!(client = %name, reason, "client left");
-    server.driver().remove_client(client);
+    let mut driver = server.driver();
+    driver.remove_client(client);
+    coordinate::client_left(&server, &mut driver, &name);
+    log_client(&server, &mut driver, "remove-client", &name);
     Ok(())
+}
+
+fn log_client(server: &Server, driver: &mut Driver, action: &str, name: &str) {
+    let message = Value::map([("action", Value::from(action)), ("client", name.into())]);
+    coordinate::log_event(server, driver, &["all", name], &message);
 }
 
 impl Stream {
@@ -132,7 +141,7 @@ impl Stream {
         let event = graph::event(self.client, graph.plan, graph.nodes, stimulus_id);
         let mut driver = self.server.driver();
         driver.handle(event);
-        driver.keys_changed();
+        coordinate::keys_changed(&self.server, &mut driver);
     }
 
     /// Each wanted key must be answered, or the client waits for ever.
@@ -179,7 +188,7 @@ impl Stream {
                     client,
                     keys: body.keys.keys,
                 });
-                driver.keys_changed();
+                coordinate::keys_changed(&self.server, &mut driver);
             }
             FromClient::CancelKeys(body) => driver.handle(Event::CancelKeys {
                 client,
@@ -195,6 +204,7 @@ impl Stream {
             FromClient::UpdateData(body) => {
                 let client = body.client.0.map_or(client, |name| driver.client(&name));
                 crate::rpc::data::data_added(
+                    &self.server,
                     &mut driver,
                     Some(client),
                     &body.who_has,
@@ -210,17 +220,13 @@ impl Stream {
                     .send(|w| to_client::heartbeat_interval(w, interval));
             }
             FromClient::CloseClient(_) | FromClient::CloseStream(_) => return false,
-            FromClient::SubscribeTopic(_)
-            | FromClient::UnsubscribeTopic(_)
-            | FromClient::PublishFlush(_)
-            | FromClient::VariableDelete(_)
-            | FromClient::VariableFutureReceived(_)
-            | FromClient::VariableFutureRelease(_)
-            | FromClient::QueueFutureRelease(_)
-            | FromClient::QueueRelease(_) => {}
-            FromClient::Unknown(op) => {
-                warn!(client = %self.name, op, "unknown operation on a client's stream is ignored");
-            }
+            other => match coordinate::stream_message(&self.server, &mut driver, &self.name, other)
+            {
+                None => {}
+                Some(unknown) => {
+                    warn!(client = %self.name, op = unknown.op(), "unknown operation on a client's stream is ignored");
+                }
+            },
         }
         true
     }

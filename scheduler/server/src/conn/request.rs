@@ -125,6 +125,18 @@ enum Refusal {
     Wrong(Box<(Envelope, Failure)>),
 }
 
+/// Reads a request that does not come from a connection.
+///
+/// # Errors
+/// What the caller is to raise.
+pub fn decode_call(frames: &[Bytes]) -> Result<ToScheduler, Failure> {
+    match decode(frames) {
+        Ok((_, call)) => Ok(call),
+        Err(Refusal::Wrong(wrong)) => Err(wrong.1),
+        Err(Refusal::Malformed(error)) => Err(Failure::builtin("ValueError", &error.to_string())),
+    }
+}
+
 fn decode(frames: &[Bytes]) -> Result<(Envelope, ToScheduler), Refusal> {
     let reader = Reader::of_message(frames).map_err(Refusal::Malformed)?;
     let op = peek_op(&reader).map_err(Refusal::Malformed)?;

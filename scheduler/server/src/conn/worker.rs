@@ -14,12 +14,15 @@ use tracing::{debug, info, warn};
 
 use super::outbox::Outbox;
 use crate::clock::unix_time;
+use crate::coordinate;
 use crate::driver::heartbeat_interval;
+use crate::extensions::topics;
+use crate::membership;
 use crate::peers::{
     PeerName, WorkerPeer, distributed_version, host_of, normalise_address, takes_duration, wire_str,
 };
-use crate::rpc::status;
 use crate::server::Server;
+use crate::task_stream;
 use crate::translate::from_worker::FromWorkers;
 
 /// Registers a worker and handles what it says until its stream ends.
@@ -87,22 +90,15 @@ pub async fn stream(
     };
     info!(worker = %address, reason = ended, "worker left");
     let stimulus_id = format!("handle-worker-cleanup-{}", unix_time());
-    rpc_remove(&server, worker, &stimulus_id);
+    membership::remove_worker(
+        &server,
+        &mut server.driver(),
+        worker,
+        false,
+        false,
+        &stimulus_id,
+    );
     Ok(())
-}
-
-fn rpc_remove(server: &Server, worker: WorkerId, stimulus_id: &str) {
-    let address = server
-        .driver()
-        .workers
-        .get(worker)
-        .map(|peer| Arc::clone(&peer.address));
-    if let Some(address) = address {
-        server.pool.forget(&address);
-        server
-            .driver()
-            .remove_worker(worker, false, false, stimulus_id);
-    }
 }
 
 fn describe(error: &CommError) -> String {
@@ -159,9 +155,7 @@ fn register(server: &Server, address: &str, body: RegisterWorker, outbox: Arc<Ou
         threads = peer.nthreads,
         "worker registered"
     );
-    let identity = status::identity_for_watchers(&peer, status);
-    driver.add_worker(peer, status);
-    driver.observers.worker_added(address, &identity);
+    membership::add_worker(server, &mut driver, peer, status);
     id
 }
 
@@ -181,10 +175,21 @@ fn messages(
         // Removed in the meantime (retired, or silent for too long): the connection is only waited out.
         return Ok(true);
     }
+    let records = server.coordination.records_tasks();
     for message in batch {
         match message {
-            FromWorker::TaskFinished(message) => events.push(texts.finished(worker, message)),
-            FromWorker::TaskErred(message) => events.push(texts.erred(worker, message)),
+            FromWorker::TaskFinished(message) => {
+                if records {
+                    task_stream::finished(server, &driver, worker, &message);
+                }
+                events.push(texts.finished(worker, message));
+            }
+            FromWorker::TaskErred(message) => {
+                if records {
+                    task_stream::erred(server, &driver, worker, &message);
+                }
+                events.push(texts.erred(worker, message));
+            }
             FromWorker::Reschedule(message) => events.push(Event::Rescheduled {
                 worker,
                 key: message.key,
@@ -215,7 +220,12 @@ fn messages(
                 driver.worker_status(worker, WorkerStatus::parse(&message.status));
             }
             // Nothing is ever asked for that these answer, except to keep the stream alive.
-            FromWorker::StealResponse(_) | FromWorker::LogEvent(_) | FromWorker::KeepAlive(_) => {}
+            FromWorker::StealResponse(_) | FromWorker::KeepAlive(_) => {}
+            FromWorker::LogEvent(message) => {
+                if let Ok(topics) = topics(&message.topic) {
+                    coordinate::log_event(server, &mut driver, &topics, &message.msg);
+                }
+            }
             FromWorker::CloseStream(_) => {
                 driver.handle_all(events.drain(..));
                 return Ok(false);

@@ -15,6 +15,7 @@ use oxidask_scheduler_core::{ClientId, Event, WorkerId};
 use super::info::coerce;
 use super::reply::{Refusal, key_error, raise};
 use super::{Answer, Outcome, call};
+use crate::coordinate;
 use crate::driver::Driver;
 use crate::server::Server;
 use crate::translate::to_client;
@@ -47,7 +48,7 @@ pub(super) async fn scatter(server: &Arc<Server>, body: Scatter) -> Outcome {
             .map(|(key, nbytes, worker)| (key.clone(), *nbytes, vec![worker.0]))
             .collect();
         driver.handle(Event::DataAdded { client, data });
-        driver.keys_changed();
+        coordinate::keys_changed(server, &mut driver);
         for (key, _, (_, address)) in &placed {
             for (_, outbox) in driver.clients.connected() {
                 outbox.send(|w| to_client::scattered(w, key, &[&**address]));
@@ -166,12 +167,13 @@ async fn put(
 pub(super) fn update_data(server: &Server, body: UpdateData) -> Outcome {
     let mut driver = server.driver();
     let client = body.client.0.map(|name| driver.client(&name));
-    data_added(&mut driver, client, &body.who_has, &body.nbytes);
+    data_added(server, &mut driver, client, &body.who_has, &body.nbytes);
     Answer::nil()
 }
 
 /// Takes note of data that are on workers. Holders that are not registered are left out.
 pub(crate) fn data_added(
+    server: &Server,
     driver: &mut Driver,
     client: Option<ClientId>,
     who_has: &Pairs<Key, Vec<String>>,
@@ -202,7 +204,7 @@ pub(crate) fn data_added(
         ));
     }
     driver.handle(Event::DataAdded { client, data });
-    driver.keys_changed();
+    coordinate::keys_changed(server, driver);
 }
 
 /// `retry`: tries failed tasks again. Gives the keys that are tried.

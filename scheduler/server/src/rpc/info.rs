@@ -23,16 +23,11 @@ pub(super) fn identity(server: &Server, body: &Identity) -> Outcome {
     Answer::value(status::identity(server, body.n_workers.0.unwrap_or(-1)))
 }
 
-/// `versions`: those of the Python environment that graphs are opened in.
-pub(super) async fn versions(server: &Arc<Server>) -> Outcome {
-    Answer::value(super::python::versions(server).await)
-}
-
 /// The address that a user means by a name or address, known or not.
 ///
 /// # Errors
 /// `TypeError` if it is neither the name of a worker nor a text.
-pub(super) fn coerce(driver: &Driver, name: &Value) -> Result<Arc<str>, Refusal> {
+pub(crate) fn coerce(driver: &Driver, name: &Value) -> Result<Arc<str>, Refusal> {
     if let Some(peer) = driver.workers.find(name) {
         return Ok(Arc::clone(&peer.address));
     }

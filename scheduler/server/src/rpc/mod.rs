@@ -3,13 +3,18 @@
 //! An operation is a function of the server and its arguments that gives an [`Outcome`]. It may wait: its
 //! connection waits with it, nobody else does.
 
+pub mod broadcast;
 pub mod data;
 pub mod gather;
 pub mod info;
 pub mod nanny;
+pub mod plugins;
 pub mod python;
 pub mod replicate;
 pub mod reply;
+pub mod restart;
+pub mod retire;
+pub mod shuffle;
 pub mod status;
 pub mod workers;
 
@@ -19,9 +24,13 @@ use oxidask_protocol::Value;
 use oxidask_protocol::message::decode_one;
 use oxidask_protocol::message::rpc::{Failure, ToScheduler, ToWorkerRpc};
 
+pub(crate) use info::coerce;
+use plugins::Host;
 pub use reply::{Answer, Outcome};
 use reply::{Refusal, raise};
 
+use crate::coordinate;
+use crate::extensions::Extensions;
 use crate::server::Server;
 
 /// Whether a request does nothing but wait for something: it is given up when its caller goes away.
@@ -44,7 +53,7 @@ pub async fn answer(server: Arc<Server>, call: ToScheduler) -> Outcome {
     match call {
         ToScheduler::Identity(body) => info::identity(server, &body),
         ToScheduler::Echo(body) => Answer::value(body.data),
-        ToScheduler::Versions(_) => info::versions(server).await,
+        ToScheduler::Versions(body) => python::versions(server, body.packages).await,
         ToScheduler::Ncores(body) => info::ncores(server, body.workers, false),
         ToScheduler::NcoresRunning(body) => info::ncores(server, body.workers, true),
         ToScheduler::WhoHas(body) => info::who_has(server, body.keys),
@@ -70,6 +79,41 @@ pub async fn answer(server: Arc<Server>, call: ToScheduler) -> Outcome {
         ToScheduler::Unregister(body) => workers::unregister(server, &body),
         ToScheduler::SetResources(body) => workers::set_resources(server, body),
 
+        ToScheduler::Broadcast(body) => broadcast::broadcast(server, body).await,
+        ToScheduler::Proxy(body) => broadcast::proxy(server, body).await,
+        ToScheduler::RegisterWorkerPlugin(body) => {
+            plugins::register(server, Host::Worker, body).await
+        }
+        ToScheduler::UnregisterWorkerPlugin(body) => {
+            plugins::unregister(server, Host::Worker, body.name).await
+        }
+        ToScheduler::RegisterNannyPlugin(body) => {
+            plugins::register(server, Host::Nanny, body).await
+        }
+        ToScheduler::UnregisterNannyPlugin(body) => {
+            plugins::unregister(server, Host::Nanny, body.name).await
+        }
+        ToScheduler::RegisterSchedulerPlugin(body) => {
+            plugins::register_scheduler(server, body).await
+        }
+        ToScheduler::UnregisterSchedulerPlugin(body) => {
+            plugins::unregister_scheduler(server, &body.name).await
+        }
+        ToScheduler::RunFunction(body) => python::run_function(server, body).await,
+        ToScheduler::WorkersToClose(body) => retire::workers_to_close(server, body).await,
+        ToScheduler::RetireWorkers(body) => retire::retire(server, body).await,
+        ToScheduler::Restart(body) => restart::restart(server, body).await,
+        ToScheduler::RestartWorkers(body) => restart::workers(server, body).await,
+
+        ToScheduler::ShuffleGetOrCreate(body) => shuffle::get_or_create(server, body).await,
+        ToScheduler::ShuffleGet(body) => shuffle::get(server, &body),
+        ToScheduler::ShuffleBarrier(body) => shuffle::barrier(server, body).await,
+        ToScheduler::ShuffleRestrictTask(body) => shuffle::restrict(server, body),
+
+        call if Extensions::<u64>::takes(&call) => match coordinate::request(server, call).await {
+            Ok(value) => Answer::value(value),
+            Err(raised) => Err(Box::new(raised.failure())),
+        },
         ToScheduler::Terminate(_) => {
             server.shutdown_soon("terminate");
             Answer::nil()

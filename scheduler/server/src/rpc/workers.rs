@@ -13,6 +13,7 @@ use super::reply::Refusal;
 use super::{Answer, Outcome};
 use crate::clock::unix_time;
 use crate::driver::{Driver, heartbeat_interval};
+use crate::membership;
 use crate::server::Server;
 
 /// `heartbeat_worker`: a sign of life with measurements.
@@ -87,13 +88,11 @@ pub(super) fn unregister(server: &Server, body: &Address) -> Outcome {
     let worker = driver
         .workers
         .find(&Value::from(body.address.as_str()))
-        .map(|peer| (peer.id, Arc::clone(&peer.address)));
-    let Some((worker, address)) = worker else {
+        .map(|peer| peer.id);
+    let Some(worker) = worker else {
         return Answer::value("already-removed");
     };
-    driver.remove_worker(worker, false, true, &stimulus_id);
-    drop(driver);
-    server.pool.forget(&address);
+    membership::remove_worker(server, &mut driver, worker, false, true, &stimulus_id);
     Answer::value("OK")
 }
 
