@@ -8,6 +8,7 @@ mod literal;
 pub mod process;
 mod renamed;
 mod sources;
+pub mod telemetry;
 pub mod tls;
 mod tree;
 mod units;

@@ -4,14 +4,20 @@
 //! through the one [`driver`], and what the core asks for is written into the peers' outboxes
 //! ([`conn::outbox`]), which leave when the tasks that were ready together have run.
 
+pub mod args;
 pub mod aside;
 pub mod chores;
 pub mod clock;
+pub mod config;
+mod config_keys;
 pub mod conn;
 pub mod coordinate;
 pub mod driver;
 pub mod extensions;
 pub mod graph;
+pub mod http;
+pub mod idle;
+mod listen;
 pub mod membership;
 pub mod observe;
 pub mod peers;

@@ -1,27 +1,22 @@
 //! `dask-scheduler`: the scheduler of a Dask cluster.
 
+use clap::Parser;
+use oxidask_scheduler_server::args::Args;
+use oxidask_scheduler_server::config::settings;
 use oxidask_scheduler_server::run::run;
-use oxidask_scheduler_server::settings::Settings;
+use oxidask_settings::{Config, Sources, telemetry};
+use tracing::warn;
 
 fn main() -> anyhow::Result<()> {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()),
-        )
-        .init();
-    let mut settings = Settings::default();
-    let mut args = std::env::args().skip(1);
-    while let Some(arg) = args.next() {
-        match (arg.as_str(), args.next()) {
-            ("--port", Some(port)) => settings.listen[0].port = port.parse()?,
-            ("--host", Some(host)) => settings.listen[0].host = host,
-            ("--python", Some(python)) => settings.python = Some(python.into()),
-            _ => {}
-        }
+    let args = Args::parse();
+    let config = Config::load(&Sources::of_process())?;
+    let (settings, notes) = settings(&args, &config)?;
+    let log = telemetry::start(&config, settings.log_length);
+    for note in notes {
+        warn!("{note}");
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(run(settings, |_| {}))
+    runtime.block_on(run(settings, log, |_| {}))
 }

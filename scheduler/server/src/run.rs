@@ -1,16 +1,20 @@
 //! Builds a scheduler, runs it until it is told to stop.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
 use oxidask_protocol::address::{Address, Scheme};
+use oxidask_settings::process::OwnFile;
+use oxidask_settings::telemetry::LogBuffer;
 use tokio::net::{TcpListener, TcpSocket};
 use tracing::{info, warn};
 
 use crate::conn::listener::listen;
+use crate::http::pages;
 use crate::server::{Addresses, Server};
 use crate::settings::Settings;
-use crate::{chores, questions};
+use crate::{chores, idle, questions};
 
 /// Connections that the system may hold until they are accepted.
 const BACKLOG: u32 = 4096;
@@ -19,8 +23,13 @@ const BACKLOG: u32 = 4096;
 ///
 /// # Errors
 /// If an address cannot be listened on.
-pub async fn run(settings: Settings, ready: impl FnOnce(&Arc<Server>)) -> anyhow::Result<()> {
-    let (server, work) = Server::new(settings);
+pub async fn run(
+    settings: Settings,
+    log: LogBuffer,
+    ready: impl FnOnce(&Arc<Server>),
+) -> anyhow::Result<()> {
+    let _pid_file = own_file(settings.pid_file.as_deref(), OwnFile::pid)?;
+    let (server, work) = Server::new(settings, log);
     let mut contact = Vec::new();
     let mut listeners = Vec::new();
     for address in server.settings.listen.clone() {
@@ -38,13 +47,26 @@ pub async fn run(settings: Settings, ready: impl FnOnce(&Arc<Server>)) -> anyhow
         };
         listeners.push((listener, tls));
     }
+    let dashboard = pages::bind(&server.settings).await?;
+    let dashboard_port = match &dashboard {
+        Some(listener) => listener.local_addr()?.port(),
+        None => 0,
+    };
     server.listening(Addresses {
         contact: contact.clone(),
-        dashboard: 0,
+        dashboard: dashboard_port,
     });
     for address in &contact {
         info!("  Scheduler at: {address:>25}");
     }
+    if let Some(listener) = dashboard {
+        info!("  dashboard at: {:>25}", listener.local_addr()?);
+        tokio::spawn(pages::serve(Arc::clone(&server), listener));
+    }
+    let identity = pages::identity(&server);
+    let _scheduler_file = own_file(server.settings.scheduler_file.as_deref(), |path| {
+        OwnFile::write(path, identity)
+    })?;
     for (listener, tls) in listeners {
         tokio::spawn(listen(Arc::clone(&server), listener, tls));
     }
@@ -56,11 +78,21 @@ pub async fn run(settings: Settings, ready: impl FnOnce(&Arc<Server>)) -> anyhow
     });
     tokio::spawn(chores::run(Arc::clone(&server), work.chores));
     tokio::spawn(questions::run(Arc::clone(&server), work.questions));
+    tokio::spawn(idle::watch(Arc::clone(&server)));
     ready(&server);
     let reason = stopped(&server).await?;
     info!(reason, "scheduler is closing");
     close(&server).await;
     Ok(())
+}
+
+/// A file that goes with the process, if one is asked for.
+fn own_file(
+    path: Option<&Path>,
+    write: impl FnOnce(&Path) -> std::io::Result<OwnFile>,
+) -> anyhow::Result<Option<OwnFile>> {
+    path.map(|path| write(path).with_context(|| format!("failed to write {}", path.display())))
+        .transpose()
 }
 
 /// Waits for what ends the scheduler and says what it was.

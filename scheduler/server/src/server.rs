@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use oxidask_protocol::comm::Tls;
 use oxidask_scheduler_core::Event;
+use oxidask_settings::telemetry::LogBuffer;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +29,8 @@ pub struct Server {
     pub id: String,
     /// Its clocks.
     pub clock: Clock,
+    /// The latest log lines.
+    pub log: LogBuffer,
     driver: Mutex<Driver>,
     /// Plugins that new workers and nannies get.
     pub plugins: Mutex<Plugins>,
@@ -71,7 +74,7 @@ pub struct Work {
 
 impl Server {
     /// A scheduler that does not listen yet, and what comes out of it to be done. Must be called inside a runtime.
-    pub fn new(settings: Settings) -> (Arc<Self>, Work) {
+    pub fn new(settings: Settings, log: LogBuffer) -> (Arc<Self>, Work) {
         let clock = Clock::start();
         let (chores, receiver) = mpsc::unbounded_channel();
         let (aside, questions) = Aside::new(AsideConfig {
@@ -94,6 +97,7 @@ impl Server {
         let server = Arc::new(Self {
             id: format!("Scheduler-{}", unique_id()),
             clock,
+            log,
             driver: Mutex::new(driver),
             plugins: Mutex::default(),
             pool,

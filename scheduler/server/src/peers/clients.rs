@@ -29,6 +29,8 @@ pub struct Clients {
     peers: FxHashMap<ClientId, ClientPeer>,
     by_name: FxHashMap<Arc<str>, ClientId>,
     next: u32,
+    /// Clients with a stream taken in and taken out since the start.
+    pub totals: (u64, u64),
 }
 
 impl Clients {
@@ -40,6 +42,7 @@ impl Clients {
 
     /// Takes a client in. A later one takes the name over.
     pub fn insert(&mut self, peer: ClientPeer) {
+        self.totals.0 += u64::from(peer.outbox.is_some());
         self.by_name.insert(Arc::clone(&peer.name), peer.id);
         self.peers.insert(peer.id, peer);
     }
@@ -47,6 +50,7 @@ impl Clients {
     /// Takes a client out.
     pub fn remove(&mut self, id: ClientId) -> Option<ClientPeer> {
         let peer = self.peers.remove(&id)?;
+        self.totals.1 += u64::from(peer.outbox.is_some());
         if self.by_name.get(&peer.name) == Some(&id) {
             self.by_name.remove(&peer.name);
         }

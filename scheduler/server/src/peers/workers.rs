@@ -65,6 +65,8 @@ pub struct Workers {
     by_address: FxHashMap<Arc<str>, WorkerId>,
     by_name: FxHashMap<PeerName, WorkerId>,
     next: u32,
+    /// Workers taken in and taken out since the start.
+    pub totals: (u64, u64),
 }
 
 impl Workers {
@@ -76,6 +78,7 @@ impl Workers {
 
     /// Takes a worker in. Address and name must be free.
     pub fn insert(&mut self, peer: WorkerPeer) {
+        self.totals.0 += 1;
         self.by_address.insert(Arc::clone(&peer.address), peer.id);
         if let Some(name) = PeerName::from_value(&peer.name) {
             self.by_name.insert(name, peer.id);
@@ -87,6 +90,7 @@ impl Workers {
     /// Takes a worker out.
     pub fn remove(&mut self, id: WorkerId) -> Option<WorkerPeer> {
         let peer = self.peers.remove(&id)?;
+        self.totals.1 += 1;
         self.order.retain(|other| *other != id);
         self.by_address.remove(&peer.address);
         if let Some(name) = PeerName::from_value(&peer.name) {

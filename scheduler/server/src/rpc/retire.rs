@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use oxidask_protocol::Value;
 use oxidask_protocol::message::rpc::{RetireWorkers, WorkersToClose};
+use oxidask_scheduler_core::ToClose;
 use oxidask_scheduler_core::WorkerId;
 use oxidask_scheduler_core::event::WorkerStatus;
-use oxidask_scheduler_core::ToClose;
 use tracing::{info, warn};
 
 use super::python::refusal;
