@@ -15,7 +15,7 @@ use tokio::net::UnixStream;
 
 use crate::connection::{Connection, ConnectionError};
 use crate::interpreter::Interpreter;
-use crate::stderr::{self, Tail};
+use crate::stderr::{self, Output};
 use crate::{archive, launch, memory};
 
 /// What runs before our own code can be imported. The socket comes as standard input and the zip as standard
@@ -126,7 +126,7 @@ pub struct Child {
     process: Option<std::process::Child>,
     pid: u32,
     hello: Hello,
-    output: Tail,
+    output: Output,
 }
 
 impl Child {
@@ -150,7 +150,7 @@ impl Child {
         let interpreter = interpreter.to_string();
         match first {
             Err(_) => {
-                let output = child.output.text();
+                let output = child.output.tail.text();
                 child.kill().await;
                 Err(ChildError::Slow {
                     interpreter,
@@ -167,7 +167,7 @@ impl Child {
                 Err(ChildError::Ended {
                     interpreter,
                     status,
-                    output: child.output.text(),
+                    output: child.output.tail.text(),
                 })
             }
             Ok(Ok(frames)) => match read_greeting(&frames) {
@@ -200,7 +200,7 @@ impl Child {
                     Err(ChildError::Ended {
                         interpreter,
                         status: error.to_string(),
-                        output: child.output.text(),
+                        output: child.output.tail.text(),
                     })
                 }
             },
@@ -237,7 +237,7 @@ impl Child {
             process: Some(process),
             pid,
             hello: Hello::default(),
-            output: Tail::default(),
+            output: Output::default(),
         };
         if let Some(stderr) = stderr {
             child.output = stderr::watch(stderr, settings.role, pid)?;
@@ -257,7 +257,7 @@ impl Child {
 
     /// The last lines that the child has printed.
     pub fn output(&self) -> String {
-        self.output.text()
+        self.output.tail.text()
     }
 
     /// Resident memory. Unit: bytes; `None` once the process has ended.
@@ -276,6 +276,7 @@ impl Child {
                 .and_then(|process| process.try_wait().ok().flatten());
             if let Some(status) = status {
                 self.process = None;
+                self.output.finish().await;
                 return status.to_string();
             }
             if self.process.is_none() || tokio::time::Instant::now() >= deadline {

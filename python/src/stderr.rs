@@ -2,15 +2,39 @@
 
 use std::process::ChildStderr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::unix::pipe;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 /// Bytes of output kept for error texts.
 const TAIL: usize = 4096;
 
 /// Longest line that is logged as one.
 const LINE: u64 = 16 * 1024;
+
+/// How long the last output of a child that has ended is waited for.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// The output of a child.
+#[derive(Debug, Default)]
+pub(crate) struct Output {
+    pub(crate) tail: Tail,
+    /// Ends when nobody can print any more.
+    reading: Option<JoinHandle<()>>,
+}
+
+impl Output {
+    /// Waits a moment for what a child that has ended printed last.
+    pub(crate) async fn finish(&mut self) {
+        if let Some(reading) = self.reading.take() {
+            // What the child has started may hold the pipe open for long.
+            let _ = timeout(LAST_WORDS, reading).await;
+        }
+    }
+}
 
 /// The last [`TAIL`] bytes that a child has printed.
 #[derive(Debug, Clone, Default)]
@@ -35,11 +59,11 @@ impl Tail {
 ///
 /// # Errors
 /// If the pipe cannot be registered with the runtime.
-pub(crate) fn watch(output: ChildStderr, role: &'static str, pid: u32) -> std::io::Result<Tail> {
+pub(crate) fn watch(output: ChildStderr, role: &'static str, pid: u32) -> std::io::Result<Output> {
     let output = pipe::Receiver::from_owned_fd(output.into())?;
     let tail = Tail::default();
     let copy = tail.clone();
-    tokio::spawn(async move {
+    let reading = tokio::spawn(async move {
         let mut output = BufReader::new(output);
         let mut line = Vec::new();
         loop {
@@ -54,7 +78,10 @@ pub(crate) fn watch(output: ChildStderr, role: &'static str, pid: u32) -> std::i
             }
         }
     });
-    Ok(tail)
+    Ok(Output {
+        tail,
+        reading: Some(reading),
+    })
 }
 
 #[cfg(test)]

@@ -137,6 +137,43 @@ def test_error_of_a_users_object_is_what_comes_out():
     assert reload(Task("a", by_reference, 1))[0](()) == 1
 
 
+class Model:
+    def __init__(self):
+        self.weights = [float(i) for i in range(5000)]
+
+
+def test_large_value_that_many_nodes_hold_is_sent_once():
+    model, text = Model(), "x" * 10_000
+    blobs = Blobs()
+    pickler = NodePickler(blobs)
+    nodes = [Task(f"k-{i}", by_reference, List(model, i), text=text, many=model) for i in range(5)]
+    nodes += [
+        Task.fuse(Task("inner", by_reference, model), Task(f"f-{i}", by_reference, TaskRef("inner"))) for i in (0, 1)
+    ]
+    pickled = [pickler.dump(node) for node in nodes]
+    buffers = blobs.take_fresh()
+    assert len(buffers) == 2, "the model and the text"
+    assert len(pickled[0][0]) > 45_000, "nobody knows yet that the model comes again"
+    assert all(len(data) < 1500 for data, _ in pickled[1:])
+    for node, (data, numbers) in zip(nodes, pickled):
+        found = pickle.loads(data, buffers=[buffers[number] for number in numbers])
+        assert found.dependencies == node.dependencies and found.key == node.key
+        if node.key.startswith("k-"):
+            assert found.kwargs["many"] is found.args[0](())[0], "once in a node is once in the task"
+            assert found.kwargs["text"] == text and found.kwargs["many"].weights == model.weights
+            assert found.args[0](())[0].weights == model.weights
+        else:
+            assert found(()).weights == model.weights
+
+
+def test_large_values_of_one_node_each_stay_where_they_are():
+    blobs = Blobs()
+    pickler = NodePickler(blobs)
+    for i in range(3):
+        data, numbers = pickler.dump(Task(f"k-{i}", by_reference, Model()))
+        assert len(data) > 45_000 and not numbers
+
+
 MAPS = {
     "reference": (by_reference, [range(20)]),
     "builtin": (operator.neg, [range(20)]),
@@ -146,7 +183,7 @@ MAPS = {
     "bound": ("text {}".format, [[1, 2.5, None, True, b"bytes", 1j]]),
     "partial": (functools.partial(operator.add, 1), [range(5)]),
     "same_twice": (lambda *args: args, [["x" * 50] * 3, ["x" * 50] * 3]),
-    "long_string": (len, [["x" * 100_000, "y" * 70_000]]),
+    "long_string": (len, [["x" * 100_000, "y" * 70_000] * 3]),
     "mixed": (repr, [[1, "a", [1], {"k": 2}, (3, 4)]]),
     "class": (complex, [range(5)]),
 }

@@ -31,11 +31,13 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from dask._task_spec import Task
+
 from oxidask.errors import describe
 from oxidask.scheduler.annotations import AnnotationTable
 from oxidask.scheduler.blobs import Blobs
 from oxidask.scheduler.materialise import PlainMap, Structure, materialise, plain_map, unpickle, unpickle_payload
-from oxidask.scheduler.pickling import MapTemplate, NodePickler
+from oxidask.scheduler.pickling import LARGE, MapTemplate, NodePickler
 from oxidask.wire import Channel
 
 SMALL = 256
@@ -188,10 +190,16 @@ def answer(request: dict[str, Any], parts: list[bytearray], order_of) -> Iterato
         yield {"op": "nodes", "id": request_id, **batch}, fresh
 
 
-def _map_pickles(simple: PlainMap, pickler: NodePickler, blobs: Blobs) -> Iterable[tuple[bytes, list[int]]]:
+def _map_pickles(simple: PlainMap, pickler: NodePickler, blobs: Blobs) -> Iterator[tuple[bytes, list[int]]]:
     template = MapTemplate(pickler, blobs, simple.func)
     shared, dump = template.blobs, template.dump
-    return ((dump(key, args), shared) for key, args in zip(simple.keys, simple.args))
+    for key, args in zip(simple.keys, simple.args):
+        data = dump(key, args)
+        if len(data) > LARGE:
+            # The same long text may be an argument of every task.
+            yield pickler.dump(Task(key, simple.func, *args))
+        else:
+            yield data, shared
 
 
 def batches(nodes: Iterable[tuple[bytes, list[int]]], blobs: Blobs) -> Iterator[Message]:

@@ -23,7 +23,7 @@ from types import FunctionType
 from typing import Any
 
 import cloudpickle
-from dask._task_spec import GraphNode, Task
+from dask._task_spec import GraphNode, Task, TaskRef
 from distributed.protocol import pickle as dask_pickle
 from distributed.utils import ensure_memoryview
 
@@ -33,6 +33,9 @@ PROTOCOL = 5
 
 SHARE_FROM = 256
 """Bytes from which a function pickled by value is shared; below, the reference would cost as much."""
+
+LARGE = 4096
+"""Bytes of a pickled node from which it is looked through for values that other nodes hold too."""
 
 _MAIN = b"__main__"
 _loads = pickle.loads
@@ -48,6 +51,7 @@ class NodePickler:
         self._plain = pickle.Pickler(self._file, PROTOCOL, buffer_callback=self._buffers.append)
         self._plain.dispatch_table = _DISPATCH_TABLE
         self._shared: dict[int, tuple[object, pickle.PickleBuffer | None]] = {}
+        self._repeated = RepeatedValues()
         self._prefer_value = False
 
     def dump(self, node: GraphNode) -> tuple[bytes, list[int]]:
@@ -55,6 +59,14 @@ class NodePickler:
 
         Raises whatever the user's objects raise when they are pickled.
         """
+        data, buffers = self._dump(node)
+        if len(data) > LARGE:
+            slim = self._repeated.replaced(node)
+            if slim is not node:
+                return self._dump(slim)
+        return data, buffers
+
+    def _dump(self, node: Any) -> tuple[bytes, list[int]]:
         if not self._prefer_value:
             try:
                 data = self._dump_plain(node)
@@ -135,6 +147,74 @@ class _ByValue(cloudpickle.Pickler):
             if buffer is not None:
                 return _loads, (buffer,)
         return super().reducer_override(obj)
+
+
+# Values that several nodes hold
+
+
+class Shared:
+    """Stands in a node for a value whose pickle is sent once; a worker unpickles the value in its place."""
+
+    def __init__(self, buffer: pickle.PickleBuffer) -> None:
+        self.buffer = buffer
+
+    def __reduce__(self) -> tuple:
+        return _loads, (self.buffer,)
+
+
+class RepeatedValues:
+    """Finds large values that come again in the nodes of one graph, such as a model given to every task.
+
+    A stock scheduler holds such a value once and pickles it into each message; here it would be pickled into each
+    node as soon as the graph comes in, and held as often.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[int, tuple[object, int, Shared | None]] = {}
+        self._nodes = 0
+
+    def replaced(self, node: GraphNode) -> GraphNode:
+        """The node with large values that have been seen before replaced by references, or itself if there are none.
+
+        Values are told apart by identity. The graph keeps them alive, and so does this. A value that comes twice in
+        one node only is left alone, since its pickle holds it once.
+        """
+        self._nodes += 1
+        return self._replaced(node)
+
+    def _replaced(self, node: Any) -> Any:
+        if isinstance(node, Task):
+            args = [self._replaced(value) for value in node.args]
+            kwargs = {name: self._replaced(value) for name, value in node.kwargs.items()}
+            same = all(a is b for a, b in zip(args, node.args)) and all(kwargs[k] is v for k, v in node.kwargs.items())
+            return node if same else _with_arguments(node, tuple(args), kwargs)
+        if isinstance(node, (GraphNode, TaskRef)):
+            return node
+        if type(node) is dict and any(isinstance(value, GraphNode) for value in node.values()):
+            # The tasks of a fused task.
+            inner = {key: self._replaced(value) for key, value in node.items()}
+            return node if all(inner[key] is value for key, value in node.items()) else inner
+        return self._value(node)
+
+    def _value(self, value: Any) -> Any:
+        if type(value) in PLAIN and not (isinstance(value, (str, bytes)) and len(value) >= LARGE):
+            return value
+        _, first, shared = self._seen.setdefault(id(value), (value, self._nodes, None))
+        if first == self._nodes:
+            return value
+        if shared is None:
+            shared = Shared(pickle.PickleBuffer(dask_pickle.dumps(value)))
+            self._seen[id(value)] = (value, first, shared)
+        return shared if memoryview(shared.buffer).nbytes >= LARGE else value
+
+
+def _with_arguments(task: Task, args: tuple, kwargs: dict[str, Any]) -> Task:
+    copy = object.__new__(type(task))
+    for slot in task.get_all_slots():
+        if hasattr(task, slot):
+            setattr(copy, slot, getattr(task, slot))
+    copy.args, copy.kwargs = args, kwargs
+    return copy
 
 
 # Reducers for graph nodes
