@@ -27,5 +27,6 @@ pub mod rpc;
 pub mod run;
 pub mod server;
 pub mod settings;
+pub mod task_metadata;
 pub mod task_stream;
 pub mod translate;

@@ -6,10 +6,13 @@ use oxidask_protocol::Value;
 use oxidask_protocol::wire::Encode;
 
 use crate::conn::outbox::Outbox;
+use crate::task_metadata::TaskMetadata;
 
 /// All that looks on.
 #[derive(Debug, Default)]
 pub struct Observers {
+    /// Recordings of what tasks say about themselves.
+    pub task_metadata: TaskMetadata,
     /// Those who subscribed to worker status.
     pub watchers: Vec<Arc<Outbox>>,
 }

@@ -27,7 +27,7 @@ pub async fn run(server: Arc<Server>, mut questions: mpsc::UnboundedReceiver<Que
                             Ok(answer) => answer.into_frames(),
                             Err(failure) => encode_one(&*failure),
                         },
-                        Err(failure) => encode_one(&failure),
+                        Err(failure) => encode_one(&*failure),
                     };
                     let _ = reply.send(frames);
                 });

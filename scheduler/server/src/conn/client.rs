@@ -138,6 +138,11 @@ impl Stream {
     fn submit(&self, graph: PendingGraph) {
         debug!(client = %self.name, tasks = graph.nodes.len(), wanted = graph.plan.wanted.len(), "graph");
         let stimulus_id = format!("update-graph-{}", unix_time()).into();
+        self.server
+            .driver()
+            .observers
+            .task_metadata
+            .wanted(&graph.plan.wanted);
         let event = graph::event(self.client, graph.plan, graph.nodes, stimulus_id);
         let mut driver = self.server.driver();
         driver.handle(event);

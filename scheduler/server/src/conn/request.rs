@@ -50,6 +50,22 @@ async fn requests(server: Arc<Server>, mut comm: Comm) -> Result<(), CommError> 
             }
         };
         drop(frames);
+        if server
+            .settings
+            .blocked_handlers
+            .iter()
+            .any(|op| op == call.op())
+        {
+            let text = format!(
+                "The '{}' handler has been explicitly disallowed in Scheduler, possibly due to security concerns.",
+                call.op()
+            );
+            if envelope.reply {
+                let failure = Failure::builtin("ValueError", &text);
+                comm.writer.write(&encode_one(&failure)).await?;
+            }
+            continue;
+        }
         match call {
             ToScheduler::RegisterClient(body) => {
                 return client::stream(server, comm, body).await;
@@ -129,10 +145,10 @@ enum Refusal {
 ///
 /// # Errors
 /// What the caller is to raise.
-pub fn decode_call(frames: &[Bytes]) -> Result<ToScheduler, Failure> {
+pub fn decode_call(frames: &[Bytes]) -> Result<ToScheduler, Box<Failure>> {
     match decode(frames) {
         Ok((_, call)) => Ok(call),
-        Err(Refusal::Wrong(wrong)) => Err(wrong.1),
+        Err(Refusal::Wrong(wrong)) => Err(Box::new(wrong.1)),
         Err(Refusal::Malformed(error)) => Err(Failure::builtin("ValueError", &error.to_string())),
     }
 }

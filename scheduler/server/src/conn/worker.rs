@@ -19,7 +19,8 @@ use crate::driver::heartbeat_interval;
 use crate::extensions::topics;
 use crate::membership;
 use crate::peers::{
-    PeerName, WorkerPeer, distributed_version, host_of, normalise_address, takes_duration, wire_str,
+    Memory, PeerName, WorkerPeer, distributed_version, host_of, normalise_address, takes_duration,
+    wire_str,
 };
 use crate::server::Server;
 use crate::task_stream;
@@ -142,6 +143,7 @@ fn register(server: &Server, address: &str, body: RegisterWorker, outbox: Arc<Ou
         pid: body.pid,
         versions: body.versions.detached(),
         metrics: body.metrics.detached(),
+        memory: Memory::default(),
         extra: body.extra.detached(),
         server_id: body.server_id.0.unwrap_or_default(),
         last_seen: now,
@@ -182,11 +184,19 @@ fn messages(
                 if records {
                     task_stream::finished(server, &driver, worker, &message);
                 }
+                if !driver.observers.task_metadata.is_empty() {
+                    let recordings = &mut driver.observers.task_metadata;
+                    recordings.ended(&message.key, &message.metadata, "memory");
+                }
                 events.push(texts.finished(worker, message));
             }
             FromWorker::TaskErred(message) => {
                 if records {
                     task_stream::erred(server, &driver, worker, &message);
+                }
+                if !driver.observers.task_metadata.is_empty() {
+                    let recordings = &mut driver.observers.task_metadata;
+                    recordings.ended(&message.key, &Value::Nil, "erred");
                 }
                 events.push(texts.erred(worker, message));
             }

@@ -1,10 +1,12 @@
 //! Who is connected: what the core does not need to know about workers and clients.
 
 mod clients;
+mod memory;
 mod names;
 mod workers;
 
 pub use clients::{ClientPeer, Clients};
+pub use memory::Memory;
 pub use names::PeerName;
 pub use workers::{
     WorkerPeer, Workers, distributed_version, host_of, normalise_address, takes_duration, wire_str,

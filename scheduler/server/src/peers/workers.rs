@@ -8,7 +8,7 @@ use oxidask_protocol::msgpack::Writer;
 use oxidask_scheduler_core::WorkerId;
 use rustc_hash::FxHashMap;
 
-use super::PeerName;
+use super::{Memory, PeerName};
 use crate::conn::outbox::Outbox;
 
 /// What is known about a worker beside what the core knows.
@@ -42,6 +42,8 @@ pub struct WorkerPeer {
     pub versions: Value,
     /// Its last measurements.
     pub metrics: Value,
+    /// Its memory as it reports it.
+    pub memory: Memory,
     /// What its plugins add to its identity.
     pub extra: Value,
     /// Names its process.

@@ -67,8 +67,11 @@ pub(super) async fn to_all(server: &Arc<Server>, message: &Value, nanny: bool) -
     Answer::of(&Value::Map(answers))
 }
 
-/// Who is meant: the name in the answer, and the address to send to.
-fn targets(server: &Server, body: &Broadcast) -> Result<Vec<(Arc<str>, Arc<str>)>, Refusal> {
+/// The name in the answer, and the address to send to.
+type Target = (Arc<str>, Arc<str>);
+
+/// Who is meant.
+fn targets(server: &Server, body: &Broadcast) -> Result<Vec<Target>, Refusal> {
     let driver = server.driver();
     let mut workers: Vec<Arc<str>> = match (&body.workers, &body.hosts) {
         (Some(names), _) => names
@@ -104,7 +107,7 @@ fn targets(server: &Server, body: &Broadcast) -> Result<Vec<(Arc<str>, Arc<str>)
 
 async fn send_all(
     server: &Arc<Server>,
-    targets: Vec<(Arc<str>, Arc<str>)>,
+    targets: Vec<Target>,
     message: &Value,
     on_error: OnError,
 ) -> Result<Vec<(Value, Value)>, Refusal> {
@@ -134,7 +137,11 @@ async fn send_all(
 }
 
 /// Sends a request that is passed on as it came.
-async fn send(server: &Server, address: &str, message: &Value) -> Result<Value, Refusal> {
+pub(super) async fn send(
+    server: &Server,
+    address: &str,
+    message: &Value,
+) -> Result<Value, Refusal> {
     let frames = server
         .pool
         .call(address, &Forwarded(message))

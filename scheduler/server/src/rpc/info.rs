@@ -257,3 +257,16 @@ pub(super) fn adaptive_target(server: &Server, target_duration: Seconds) -> Outc
         .unwrap_or(server.settings.adaptive_target_duration.as_secs_f64());
     Answer::value(server.driver().core().adaptive_target(seconds))
 }
+
+/// `stop_task_metadata`: what was recorded under a name.
+pub(super) fn task_metadata(server: &Server, name: &str) -> Outcome {
+    match server.driver().observers.task_metadata.stop(name) {
+        Some(recorded) => Answer::value(recorded),
+        None => Err(raise(
+            "ValueError",
+            &format!(
+                "Expected to find exactly one CollectTaskMetaDataPlugin with name {name} but found 0."
+            ),
+        )),
+    }
+}

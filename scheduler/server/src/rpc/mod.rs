@@ -5,11 +5,13 @@
 
 pub mod broadcast;
 pub mod data;
+pub mod forward;
 pub mod gather;
 pub mod info;
 pub mod nanny;
 pub mod plugins;
 pub mod python;
+pub mod rebalance;
 pub mod replicate;
 pub mod reply;
 pub mod restart;
@@ -79,6 +81,14 @@ pub async fn answer(server: Arc<Server>, call: ToScheduler) -> Outcome {
         ToScheduler::Unregister(body) => workers::unregister(server, &body),
         ToScheduler::SetResources(body) => workers::set_resources(server, body),
 
+        ToScheduler::Rebalance(body) => rebalance::rebalance(server, body).await,
+        ToScheduler::WorkerLogs(body) => forward::worker_logs(server, body).await,
+        ToScheduler::CallStack(body) => forward::call_stack(server, body.keys).await,
+        ToScheduler::StartTaskMetadata(body) => {
+            server.driver().observers.task_metadata.start(&body.name);
+            Answer::nil()
+        }
+        ToScheduler::StopTaskMetadata(body) => info::task_metadata(server, &body.name),
         ToScheduler::Broadcast(body) => broadcast::broadcast(server, body).await,
         ToScheduler::Proxy(body) => broadcast::proxy(server, body).await,
         ToScheduler::RegisterWorkerPlugin(body) => {

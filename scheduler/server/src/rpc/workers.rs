@@ -33,8 +33,10 @@ pub(super) fn heartbeat(server: &Server, body: HeartbeatWorker) -> Outcome {
     };
     let metrics = body.metrics.detached();
     let event = heartbeat_event(worker, &metrics, body.executing.0);
+    let managed = driver.core().worker(worker).map_or(0, |view| view.nbytes);
     if let Some(peer) = driver.workers.get_mut(worker) {
         peer.last_seen = now;
+        peer.memory.measured(&metrics, managed, now);
         peer.metrics = metrics;
         if body.now > 0.0 {
             peer.time_delay = now - body.now;
