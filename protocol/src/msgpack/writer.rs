@@ -196,3 +196,64 @@ impl Writer {
             .extend_from_slice(Frames::as_slice(&payload.frames));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::msgpack::Reader;
+
+    #[test]
+    fn numbers_and_heads_have_their_shortest_form() {
+        for (value, bytes) in [
+            (0_i64, 1),
+            (0x7f, 1),
+            (0x80, 2),
+            (0xff, 2),
+            (0x100, 3),
+            (0xffff, 3),
+            (0x1_0000, 5),
+            (0xffff_ffff, 5),
+            (0x1_0000_0000, 9),
+            (i64::MAX, 9),
+            (-1, 1),
+            (-0x20, 1),
+            (-0x21, 2),
+            (-0x80, 2),
+            (-0x81, 3),
+            (-0x8000, 3),
+            (-0x8001, 5),
+            (-0x8000_0000, 5),
+            (-0x8000_0001, 9),
+            (i64::MIN, 9),
+        ] {
+            let mut w = Writer::new();
+            w.int(value);
+            let document = w.into_document();
+            assert_eq!(document.len(), bytes, "{value}");
+            assert_eq!(Reader::new(&document, &[]).i64(), Ok(value));
+        }
+        for (length, heads) in [
+            (15, [1, 1, 1, 2]),
+            (16, [3, 3, 1, 2]),
+            (31, [3, 3, 1, 2]),
+            (32, [3, 3, 2, 2]),
+            (0xff, [3, 3, 2, 2]),
+            (0x100, [3, 3, 3, 3]),
+            (0xffff, [3, 3, 3, 3]),
+            (0x1_0000, [5, 5, 5, 5]),
+        ] {
+            let written = |write: fn(&mut Writer, usize)| {
+                let mut w = Writer::new();
+                write(&mut w, length);
+                w.len()
+            };
+            let ours = [
+                written(|w, n| w.array(n)),
+                written(|w, n| w.map(n)),
+                written(|w, n| w.str(&"x".repeat(n))) - length,
+                written(|w, n| w.bin(&vec![0; n])) - length,
+            ];
+            assert_eq!(ours, heads, "{length}");
+        }
+    }
+}
