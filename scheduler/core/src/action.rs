@@ -40,6 +40,15 @@ pub enum Action {
         /// The stimulus.
         stimulus_id: Arc<str>,
     },
+    /// Ask a worker to give a task back. Answered by `StealResponded`.
+    StealRequest {
+        /// The worker.
+        worker: WorkerId,
+        /// The task.
+        key: Key,
+        /// Unique; repeated in the answer.
+        stimulus_id: Arc<str>,
+    },
     /// Tell a worker where keys are.
     RefreshWhoHas {
         /// The worker.

@@ -21,6 +21,14 @@ pub struct Config {
     pub worker_ttl: Option<Duration>,
     /// Tasks that no worker may run fail after this time. `None`: never.
     pub no_workers_timeout: Option<Duration>,
+    /// Whether tasks move from busy to idle workers.
+    pub work_stealing: bool,
+    /// How often it is looked whether tasks should move.
+    pub work_stealing_interval: Duration,
+    /// Whether superfluous copies are dropped.
+    pub active_memory_manager: bool,
+    /// How often it is looked for superfluous copies.
+    pub active_memory_manager_interval: Duration,
     /// Transitions kept for stories.
     pub transition_log_length: usize,
     /// Makes the hashes of this process unpredictable to peers; decides nothing.
@@ -43,6 +51,10 @@ impl Default for Config {
             default_data_size: 1024,
             worker_ttl: Some(Duration::from_secs(300)),
             no_workers_timeout: None,
+            work_stealing: true,
+            work_stealing_interval: Duration::from_secs(1),
+            active_memory_manager: true,
+            active_memory_manager_interval: Duration::from_secs(2),
             transition_log_length: 100_000,
             seed: 0,
         }

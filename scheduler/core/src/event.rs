@@ -148,6 +148,17 @@ pub enum Event {
         /// Repeated in the answer.
         stimulus_id: Arc<str>,
     },
+    /// A worker's answer to a steal request.
+    StealResponded {
+        /// The worker.
+        worker: WorkerId,
+        /// The task.
+        key: Key,
+        /// The worker's state of the task; `None` if it does not know it.
+        state: Option<String>,
+        /// That of the request.
+        stimulus_id: Arc<str>,
+    },
     /// Some holders of keys could not deliver them (a failed gather): these copies are taken as lost.
     ReplicasMissing {
         /// Key and the worker that does not have it.

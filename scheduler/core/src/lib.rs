@@ -11,8 +11,10 @@ pub mod config;
 pub mod event;
 mod ids;
 mod placement;
+mod replicas;
 mod scaling;
 mod state;
+mod stealing;
 mod stimulus;
 mod story;
 #[cfg(any(test, feature = "testing"))]
@@ -43,6 +45,7 @@ use state::Client;
 use state::group::{Groups, PrefixId};
 use state::task::{Task, TaskTable};
 use state::worker::Worker;
+use stealing::Thefts;
 use stimulus::retire::Retirement;
 use stimulus::shuffle::Shuffle;
 use story::Story;
@@ -95,6 +98,9 @@ pub struct Core {
     generation: f64,
     /// When the last generation began.
     generation_began: Option<Time>,
+    thefts: Thefts,
+    /// Results with more than one copy.
+    replicated: IdSet<TaskId>,
     retirements: Vec<Retirement>,
     shuffles: IndexMap<Arc<str>, Shuffle, FxBuildHasher>,
     recommendations: Recommendations,
@@ -133,6 +139,8 @@ impl Core {
             next_run_id: 0,
             generation: 0.0,
             generation_began: None,
+            thefts: Thefts::default(),
+            replicated: IdSet::default(),
             retirements: Vec::new(),
             shuffles: IndexMap::default(),
             recommendations: Recommendations::default(),

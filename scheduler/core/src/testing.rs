@@ -21,6 +21,8 @@ pub struct TestCore {
     now: Time,
     /// Tasks that were sent to workers and not answered, by key.
     pub sent: BTreeMap<Key, ComputeTask>,
+    /// Tasks that workers were asked to give back: worker, key, stimulus.
+    pub steals: Vec<(WorkerId, Key, Arc<str>)>,
     actions: Vec<Action>,
 }
 
@@ -57,6 +59,7 @@ impl TestCore {
             core,
             now: Time::default(),
             sent: BTreeMap::new(),
+            steals: Vec::new(),
             actions: Vec::new(),
         }
     }
@@ -77,6 +80,14 @@ impl TestCore {
                         );
                     }
                     self.sent.insert(compute.key.clone(), (**compute).clone());
+                }
+                Action::StealRequest {
+                    worker,
+                    key,
+                    stimulus_id,
+                } => {
+                    self.steals
+                        .push((*worker, key.clone(), Arc::clone(stimulus_id)));
                 }
                 Action::FreeKeys { worker, keys, .. } => {
                     for key in keys {
@@ -166,6 +177,32 @@ impl TestCore {
             let sent = self.sent.remove(&key).expect("taken from the map");
             self.send(finished(&sent));
         }
+    }
+
+    /// A worker answers the oldest steal request: it gives the task up, or has begun it.
+    pub fn answer_steal(&mut self, give: bool) {
+        if self.steals.is_empty() {
+            return;
+        }
+        let (worker, key, stimulus_id) = self.steals.remove(0);
+        let has_it = self
+            .sent
+            .get(&key)
+            .is_some_and(|sent| sent.worker == worker);
+        let state = match (has_it, give) {
+            (true, true) => Some("ready".to_owned()),
+            (true, false) => Some("executing".to_owned()),
+            (false, _) => None,
+        };
+        if has_it && give {
+            self.sent.remove(&key);
+        }
+        self.send(Event::StealResponded {
+            worker,
+            key,
+            state,
+            stimulus_id,
+        });
     }
 
     /// A client no longer wants keys.

@@ -13,9 +13,13 @@ pub(crate) enum Timer {
     NoWorkers,
     /// When to look again for takers of the data of retiring workers.
     Retire,
+    /// When to look whether tasks should move to idle workers.
+    Stealing,
+    /// When to look for superfluous copies.
+    Replicas,
 }
 
-const COUNT: usize = 3;
+const COUNT: usize = 5;
 
 /// The next moment of each timer.
 #[derive(Debug, Default)]

@@ -287,6 +287,19 @@ impl Core {
             "{} in the queue, {queued} queued",
             self.queued.len()
         );
+        let replicated = self
+            .tasks
+            .iter()
+            .filter(|(_, t)| t.who_has.len() > 1)
+            .count();
+        let known = self
+            .replicated
+            .iter()
+            .all(|id| self.tasks.get(*id).is_some_and(|t| t.who_has.len() > 1));
+        ensure!(
+            known && replicated == self.replicated.len(),
+            "the set of results with several copies is wrong"
+        );
         let counts = self.task_counts();
         ensure!(
             counts.iter().sum::<u64>() == self.tasks.len() as u64,

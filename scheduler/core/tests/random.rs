@@ -89,6 +89,9 @@ enum Step {
     Retire {
         worker: u8,
     },
+    AnswerSteal {
+        give: bool,
+    },
     RemoveClient {
         client: u8,
     },
@@ -121,6 +124,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (n(), n()).prop_map(|(key, worker)| Step::DataReleased { key, worker }),
         1 => (n(), n()).prop_map(|(key, worker)| Step::Missing { key, worker }),
         1 => n().prop_map(|worker| Step::Retire { worker }),
+        3 => any::<bool>().prop_map(|give| Step::AnswerSteal { give }),
         1 => (0_u8..3).prop_map(|client| Step::RemoveClient { client }),
         1 => Just(Step::Restart),
         1 => (0_u8..200).prop_map(|seconds| Step::Wait { seconds }),
@@ -179,6 +183,10 @@ impl Model {
 
     fn send(&mut self, event: Event) {
         self.t.send(event);
+        self.keep_actions();
+    }
+
+    fn keep_actions(&mut self) {
         for action in self.t.take_actions() {
             if let Action::ComputeTask(compute) = &action {
                 self.runs.push((**compute).clone());
@@ -421,10 +429,14 @@ impl Model {
                     });
                 }
             }
+            Step::AnswerSteal { give } => {
+                self.t.answer_steal(give);
+                self.keep_actions();
+            }
             Step::Restart => self.send(Event::Restart),
             Step::Wait { seconds } => {
                 self.t.wait(Duration::from_secs(seconds.into()));
-                self.log.extend(self.t.take_actions());
+                self.keep_actions();
             }
         }
     }

@@ -74,6 +74,7 @@ impl Core {
             need.0 += 1;
         }
         self.note_busyness(on);
+        self.watch_balance();
     }
 
     /// A worker no longer has a task.
@@ -81,6 +82,7 @@ impl Core {
         if !self.workers.contains_key(&on) {
             return;
         }
+        self.end_theft(id);
         self.end_counting(id, on);
         let worker = &mut self.workers[&on];
         worker.processing.swap_remove(&id);

@@ -169,7 +169,7 @@ impl Core {
     }
 
     /// Lets workers drop copies of results, never the last one.
-    pub(super) fn drop_replicas(&mut self, targets: &[(Key, WorkerId)]) {
+    pub(crate) fn drop_replicas(&mut self, targets: &[(Key, WorkerId)]) {
         let mut by_worker: crate::IdMap<WorkerId, Vec<Key>> = Default::default();
         for (key, worker) in targets {
             let Some(id) = self.tasks.find(key) else {

@@ -123,6 +123,15 @@ impl Core {
                 self.stimulus = stimulus_id;
                 self.who_has_requested(worker, keys);
             }
+            Event::StealResponded {
+                worker,
+                key,
+                state,
+                stimulus_id,
+            } => {
+                self.stimulus = Arc::clone(&stimulus_id);
+                self.steal_responded(worker, &key, state.as_deref(), &stimulus_id);
+            }
             Event::ReplicasMissing { missing } => {
                 named(self, "gather");
                 self.replicas_missing(&missing);

@@ -26,6 +26,14 @@ impl Core {
             self.time_out_unrunnable();
             self.watch_unrunnable();
         }
+        if self.timers.take_due(Timer::Stealing, self.now) {
+            self.balance();
+            self.watch_balance();
+        }
+        if self.timers.take_due(Timer::Replicas, self.now) {
+            self.reduce_replicas();
+            self.watch_replicas();
+        }
         if self.timers.take_due(Timer::Retire, self.now) {
             self.continue_retirements();
         }

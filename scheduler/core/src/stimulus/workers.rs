@@ -31,6 +31,7 @@ impl Core {
         self.running.insert(id);
         self.note_busyness(id);
         self.schedule_unrunnable_on(id);
+        self.watch_balance();
     }
 
     /// Tasks that no worker could run may run on this one; the first in order goes first.
@@ -135,6 +136,7 @@ impl Core {
         let lost = self.lose_results(id, &held);
         let worker = self.workers.shift_remove(&id).expect("looked up above");
         for task in processing {
+            self.end_theft(task);
             self.recommend(task, Released);
             if !expected {
                 self.suspect(task, &worker);

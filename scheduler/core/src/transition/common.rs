@@ -50,11 +50,15 @@ impl Core {
             return;
         }
         worker.has_what.insert(id);
+        if task.who_has.len() == 2 {
+            self.replicated.insert(id);
+        }
         worker.nbytes += u64::try_from(task.nbytes).unwrap_or(0);
         if let Some((_, bytes)) = worker.needs.swap_remove(&id) {
             worker.network_bytes -= bytes;
             self.network_bytes -= bytes;
         }
+        self.watch_replicas();
     }
 
     /// The copy of a result on a worker is gone.
@@ -62,6 +66,9 @@ impl Core {
         let task = &mut self.tasks[id];
         if !task.who_has.remove(on) {
             return;
+        }
+        if task.who_has.len() == 1 {
+            self.replicated.swap_remove(&id);
         }
         if let Some(worker) = self.workers.get_mut(&on) {
             worker.has_what.swap_remove(&id);

@@ -30,7 +30,7 @@ impl Core {
         self.send_task(id, on);
     }
 
-    fn send_task(&mut self, id: TaskId, on: WorkerId) {
+    pub(crate) fn send_task(&mut self, id: TaskId, on: WorkerId) {
         self.flush_freed_keys_of(on);
         let run_id = self.next_run_id;
         self.next_run_id += 1;

@@ -1,0 +1,294 @@
+//! Tasks move from busy workers to idle ones.
+//!
+//! A task that has not begun is asked back from its worker; only when that worker has given it up does another get
+//! it. What is cheap to move for its computing time moves first.
+//!
+//! Source: distributed `stealing.py`; docs/scheduling.md.
+
+use std::sync::Arc;
+
+use oxidask_protocol::Key;
+
+use crate::action::Action;
+use crate::action::TaskStateName::{Processing, Released};
+use crate::ids::{TaskId, WorkerId};
+use crate::timer::Timer;
+use crate::{Core, IdMap};
+
+/// Time that a move takes besides the transfer of data. Unit: seconds.
+const LATENCY: f64 = 0.1;
+
+/// Costs of moving a task, as powers of two of transfer over computing; tasks of a higher level do not move.
+const LEVELS: usize = 15;
+
+/// A task of this expected duration is never worth moving. Unit: seconds.
+const TOO_SHORT: f64 = 0.001;
+
+/// Workers with less work than this are not robbed, unless they are saturated. Unit: seconds.
+const WORTH_ROBBING: f64 = 0.2;
+
+/// Without saturated workers, as many of the busiest are looked at.
+const VICTIMS: usize = 10;
+
+/// Moves that have been asked for and not been answered.
+#[derive(Debug, Default)]
+pub(crate) struct Thefts {
+    asked: IdMap<TaskId, Theft>,
+    /// What the moves under way will change: seconds of work and tasks, by worker.
+    balance: IdMap<WorkerId, (f64, i64)>,
+    requests: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Theft {
+    victim: WorkerId,
+    thief: WorkerId,
+    victim_seconds: f64,
+    thief_seconds: f64,
+    stimulus_id: Arc<str>,
+}
+
+impl Core {
+    /// Looks at the balance from time to time while there are tasks that could move.
+    pub(crate) fn watch_balance(&mut self) {
+        if self.config.work_stealing && self.workers.len() > 1 && !self.prefix_counts.is_empty() {
+            self.timers.start(
+                Timer::Stealing,
+                self.now,
+                self.config.work_stealing_interval,
+            );
+        }
+    }
+
+    /// Source: distributed `WorkStealing.balance`.
+    pub(crate) fn balance(&mut self) {
+        let mut thieves: Vec<WorkerId> = self.idle.iter().copied().collect();
+        if thieves.is_empty() || thieves.len() == self.workers.len() {
+            return;
+        }
+        for (victim, tasks) in self.stealable_by_level(&thieves) {
+            for id in tasks {
+                let Some(thief) = self.best_thief(id, &thieves) else {
+                    continue;
+                };
+                if !self.is_worth_stealing(id, victim, thief) {
+                    continue;
+                }
+                self.ask_back(id, victim, thief);
+                if !self.is_unoccupied(thief) {
+                    thieves.retain(|other| *other != thief);
+                    if thieves.is_empty() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tasks that may move, the cheapest to move first: for each level, each victim and its tasks.
+    fn stealable_by_level(&self, thieves: &[WorkerId]) -> Vec<(WorkerId, Vec<TaskId>)> {
+        let mut victims: Vec<WorkerId> = self.saturated.iter().copied().collect();
+        if victims.is_empty() {
+            victims = self.workers.keys().copied().collect();
+            victims.sort_by(|a, b| {
+                self.expected_occupancy(*b)
+                    .total_cmp(&self.expected_occupancy(*a))
+            });
+            victims.truncate(VICTIMS);
+            victims.retain(|victim| {
+                let worker = &self.workers[victim];
+                self.expected_occupancy(*victim) > WORTH_ROBBING
+                    && self.expected_tasks(*victim) > i64::from(worker.nthreads)
+                    && !thieves.contains(victim)
+            });
+        }
+        victims.sort_by(|a, b| {
+            self.expected_occupancy(*b)
+                .total_cmp(&self.expected_occupancy(*a))
+        });
+        let mut levels: Vec<Vec<(WorkerId, Vec<TaskId>)>> = vec![Vec::new(); LEVELS];
+        for victim in victims {
+            let mut of_victim: Vec<Vec<TaskId>> = vec![Vec::new(); LEVELS];
+            for id in &self.workers[&victim].processing {
+                if let Some(level) = self.cost_of_moving(*id, victim) {
+                    of_victim[level].push(*id);
+                }
+            }
+            for (level, tasks) in of_victim
+                .into_iter()
+                .enumerate()
+                .filter(|(_, tasks)| !tasks.is_empty())
+            {
+                levels[level].push((victim, tasks));
+            }
+        }
+        levels.into_iter().flatten().collect()
+    }
+
+    /// The level of a task: 0 where nothing has to be transferred; `None` if it must stay.
+    ///
+    /// Source: distributed `steal_time_ratio`.
+    fn cost_of_moving(&self, id: TaskId, victim: WorkerId) -> Option<usize> {
+        let task = &self.tasks[id];
+        let worker = &self.workers[&victim];
+        let seconds = self.expected_duration(task.group);
+        let begun = worker.long_running.contains(&id) || worker.executing.contains_key(&id);
+        if task.is_actor || begun || self.thefts.asked.contains_key(&id) || seconds <= TOO_SHORT {
+            return None;
+        }
+        if task.dependencies.is_empty() {
+            return Some(0);
+        }
+        let bytes: u64 = task
+            .dependencies
+            .iter()
+            .map(|d| self.nbytes_or_default(d))
+            .sum();
+        let ratio = (bytes as f64 / self.bandwidth + LATENCY) / seconds;
+        let level = (ratio.log2() + 6.0).round().max(1.0) as usize;
+        (level < LEVELS).then_some(level)
+    }
+
+    /// The thief on which a task would start soonest. One that it is restricted to goes before others.
+    fn best_thief(&self, id: TaskId, thieves: &[WorkerId]) -> Option<WorkerId> {
+        let task = &self.tasks[id];
+        let valid = self.valid_workers(task);
+        let allowed: Vec<WorkerId> = thieves
+            .iter()
+            .copied()
+            .filter(|w| valid.as_ref().is_none_or(|valid| valid.contains(w)))
+            .collect();
+        let start = |worker: &WorkerId| {
+            let threads = f64::from(self.workers[worker].nthreads);
+            self.expected_occupancy(*worker) / threads + self.transfer_seconds(id, *worker)
+        };
+        allowed
+            .into_iter()
+            .min_by(|a, b| start(a).total_cmp(&start(b)))
+    }
+
+    fn is_worth_stealing(&self, id: TaskId, victim: WorkerId, thief: WorkerId) -> bool {
+        let compute = self.expected_duration(self.tasks[id].group);
+        let at_thief = self.expected_occupancy(thief) + self.transfer_seconds(id, thief) + compute;
+        let at_victim =
+            self.expected_occupancy(victim) - (self.transfer_seconds(id, victim) + compute) / 2.0;
+        at_thief <= at_victim
+    }
+
+    /// Occupancy once the moves under way have happened.
+    fn expected_occupancy(&self, worker: WorkerId) -> f64 {
+        self.occupancy(worker)
+            + self
+                .thefts
+                .balance
+                .get(&worker)
+                .map_or(0.0, |(seconds, _)| *seconds)
+    }
+
+    fn expected_tasks(&self, worker: WorkerId) -> i64 {
+        self.workers[&worker].processing.len() as i64
+            + self
+                .thefts
+                .balance
+                .get(&worker)
+                .map_or(0, |(_, tasks)| *tasks)
+    }
+
+    /// Whether a worker still has less to do than its threads, or than half the mean.
+    fn is_unoccupied(&self, worker: WorkerId) -> bool {
+        let threads = f64::from(self.workers[&worker].nthreads);
+        let mean = self.total_occupancy() / self.total_nthreads.max(1) as f64;
+        (self.expected_tasks(worker) as f64) < threads
+            || self.expected_occupancy(worker) < threads * mean / 2.0
+    }
+
+    fn ask_back(&mut self, id: TaskId, victim: WorkerId, thief: WorkerId) {
+        self.thefts.requests += 1;
+        let stimulus_id: Arc<str> = format!("steal-{}", self.thefts.requests).into();
+        let compute = self.expected_duration(self.tasks[id].group);
+        let theft = Theft {
+            victim,
+            thief,
+            victim_seconds: compute + self.transfer_seconds(id, victim),
+            thief_seconds: compute + self.transfer_seconds(id, thief),
+            stimulus_id: Arc::clone(&stimulus_id),
+        };
+        self.thefts.count(&theft, 1);
+        self.thefts.asked.insert(id, theft);
+        let key = self.tasks[id].key.clone();
+        self.actions.push_back(Action::StealRequest {
+            worker: victim,
+            key,
+            stimulus_id,
+        });
+    }
+
+    /// A task leaves its worker: a move that was asked for is off.
+    pub(crate) fn end_theft(&mut self, id: TaskId) {
+        if let Some(theft) = self.thefts.asked.swap_remove(&id) {
+            self.thefts.count(&theft, -1);
+        }
+    }
+
+    /// A worker's answer. Source: distributed `move_task_confirm`.
+    pub(crate) fn steal_responded(
+        &mut self,
+        worker: WorkerId,
+        key: &Key,
+        state: Option<&str>,
+        stimulus_id: &str,
+    ) {
+        let Some(id) = self.tasks.find(key) else {
+            return;
+        };
+        let Some(theft) = self.thefts.asked.get(&id).cloned() else {
+            return;
+        };
+        if *theft.stimulus_id != *stimulus_id || theft.victim != worker {
+            return;
+        }
+        self.end_theft(id);
+        let Theft { victim, thief, .. } = theft;
+        if self.tasks[id].state != Processing || self.tasks[id].processing_on != Some(victim) {
+            return;
+        }
+        match state {
+            // Given up: the thief gets it.
+            Some("waiting" | "ready" | "constrained") if self.running.contains(&thief) => {
+                self.hand_over(id, victim, thief)
+            }
+            // Given up, but the thief is gone; or the worker does not know it any more.
+            Some("waiting" | "ready" | "constrained" | "released") | None => {
+                self.recommend(id, Released)
+            }
+            // It has begun.
+            Some(_) => {}
+        }
+    }
+
+    fn hand_over(&mut self, id: TaskId, victim: WorkerId, thief: WorkerId) {
+        self.unoccupy(id, victim);
+        self.occupy(id, thief);
+        self.tasks[id].processing_on = Some(thief);
+        self.send_task(id, thief);
+    }
+}
+
+impl Thefts {
+    /// Counts a move that will happen (1), or one that is off or has happened (−1).
+    fn count(&mut self, theft: &Theft, sign: i64) {
+        let moves = [
+            (theft.victim, -theft.victim_seconds, -1),
+            (theft.thief, theft.thief_seconds, 1),
+        ];
+        for (worker, seconds, tasks) in moves {
+            let entry = self.balance.entry(worker).or_default();
+            entry.0 += seconds * sign as f64;
+            entry.1 += tasks * sign;
+        }
+        if self.asked.is_empty() {
+            // Nothing is under way; rounding errors go with it.
+            self.balance.clear();
+        }
+    }
+}
