@@ -216,6 +216,20 @@ fn core_config(config: &Config) -> anyhow::Result<core::Config> {
             Some(_) => config.duration(&key("worker-ttl"))?,
         },
         no_workers_timeout: config.duration(&key("no-workers-timeout"))?,
+        work_stealing: config
+            .bool(&key("work-stealing"))?
+            .unwrap_or(defaults.work_stealing),
+        work_stealing_interval: duration(
+            "work-stealing-interval",
+            defaults.work_stealing_interval,
+        )?,
+        active_memory_manager: config
+            .bool(&key("active-memory-manager.start"))?
+            .unwrap_or(defaults.active_memory_manager),
+        active_memory_manager_interval: duration(
+            "active-memory-manager.interval",
+            defaults.active_memory_manager_interval,
+        )?,
         transition_log_length: config
             .count("distributed.admin.low-level-log-length")?
             .unwrap_or(defaults.transition_log_length),

@@ -48,6 +48,22 @@ pub(crate) const KEYS: &[KeyRow] = &[
         "500ms",
         Honoured,
     ),
+    row("distributed.scheduler.work-stealing", "true", Honoured),
+    row(
+        "distributed.scheduler.work-stealing-interval",
+        "1s",
+        Honoured,
+    ),
+    row(
+        "distributed.scheduler.active-memory-manager.interval",
+        "2s",
+        Honoured,
+    ),
+    row(
+        "distributed.scheduler.active-memory-manager.start",
+        "true",
+        Honoured,
+    ),
     row("distributed.scheduler.worker-saturation", "1.1", Honoured),
     row("distributed.scheduler.worker-ttl", "5 minutes", Honoured),
     row("distributed.adaptive.target-duration", "5s", Honoured),
@@ -79,22 +95,6 @@ pub(crate) const KEYS: &[KeyRow] = &[
         Unsafe("the HTTP server speaks no TLS; put a proxy before it, or use --no-dashboard"),
     ),
     // Without effect here; another value than the default is worth a warning.
-    row(
-        "distributed.scheduler.active-memory-manager.interval",
-        "2s",
-        Ignored,
-    ),
-    row(
-        "distributed.scheduler.active-memory-manager.start",
-        "true",
-        Ignored,
-    ),
-    row("distributed.scheduler.work-stealing", "true", Ignored),
-    row(
-        "distributed.scheduler.work-stealing-interval",
-        "1s",
-        Ignored,
-    ),
     row(
         "distributed.scheduler.active-memory-manager.measure",
         "optimistic",

@@ -152,6 +152,13 @@ impl Driver {
                 } => self.to_worker(worker, |w, workers| {
                     to_worker::acquire_replicas(w, &keys, workers, &stimulus_id);
                 }),
+                Action::StealRequest {
+                    worker,
+                    key,
+                    stimulus_id,
+                } => self.to_worker(worker, |w, _| {
+                    to_worker::steal_request(w, &key, &stimulus_id);
+                }),
                 Action::RefreshWhoHas {
                     worker,
                     who_has,

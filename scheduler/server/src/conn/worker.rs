@@ -229,8 +229,13 @@ fn messages(
                 debug!(?worker, status = message.status, "worker changed its state");
                 driver.worker_status(worker, WorkerStatus::parse(&message.status));
             }
-            // Nothing is ever asked for that these answer, except to keep the stream alive.
-            FromWorker::StealResponse(_) | FromWorker::KeepAlive(_) => {}
+            FromWorker::StealResponse(message) => events.push(Event::StealResponded {
+                worker,
+                key: message.key,
+                state: message.state,
+                stimulus_id: message.stimulus_id.into(),
+            }),
+            FromWorker::KeepAlive(_) => {}
             FromWorker::LogEvent(message) => {
                 if let Ok(topics) = topics(&message.topic) {
                     coordinate::log_event(server, &mut driver, &topics, &message.msg);

@@ -127,6 +127,15 @@ pub fn status_change(w: &mut Writer, status: &str, stimulus_id: &str) {
     stimulus(w, stimulus_id);
 }
 
+/// `steal-request`: give a task back if it has not begun.
+pub fn steal_request(w: &mut Writer, key: &Key, stimulus_id: &str) {
+    w.map(3);
+    op(w, "steal-request");
+    w.str("key");
+    w.raw(key.wire());
+    stimulus(w, stimulus_id);
+}
+
 /// `remove-worker`: another worker is gone.
 pub fn remove_worker(w: &mut Writer, address: &Arc<str>, stimulus_id: &str) {
     w.map(3);
