@@ -149,7 +149,9 @@ pub fn decode_call(frames: &[Bytes]) -> Result<ToScheduler, Box<Failure>> {
     match decode(frames) {
         Ok((_, call)) => Ok(call),
         Err(Refusal::Wrong(wrong)) => Err(Box::new(wrong.1)),
-        Err(Refusal::Malformed(error)) => Err(Failure::builtin("ValueError", &error.to_string())),
+        Err(Refusal::Malformed(error)) => {
+            Err(Box::new(Failure::builtin("ValueError", &error.to_string())))
+        }
     }
 }
 
