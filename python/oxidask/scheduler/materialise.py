@@ -52,6 +52,8 @@ def unpickle(header: dict[str, Any], frames: list[bytearray]) -> Any:
         text = _FAILED_TO_DESERIALIZE
         if isinstance(error, ModuleNotFoundError):
             text += f"\nThe scheduler's interpreter {sys.executable} has no module {error.name!r}.\n"
+        else:
+            text += f"\nIn the scheduler's interpreter {sys.executable} it raised {error!r:.2000}.\n"
         raise RuntimeError(text) from error
 
 

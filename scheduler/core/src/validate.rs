@@ -305,6 +305,19 @@ impl Core {
             counts.iter().sum::<u64>() == self.tasks.len() as u64,
             "counts of states do not add up: {counts:?}"
         );
+        let in_memory = self.tasks.iter().filter(|(_, t)| t.state == Memory);
+        let bytes: u64 = in_memory
+            .map(|(_, t)| u64::try_from(t.nbytes).unwrap_or(0))
+            .sum();
+        let counted: u64 = self
+            .groups
+            .prefixes()
+            .map(|prefix| prefix.totals.output_bytes)
+            .sum();
+        ensure!(
+            bytes == counted,
+            "{bytes} bytes in memory, counted {counted}"
+        );
         for (id, client) in &self.clients {
             for task in &client.wants {
                 let wanted = self

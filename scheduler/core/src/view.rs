@@ -8,6 +8,7 @@ use oxidask_protocol::{Key, Payload, Value};
 use crate::action::TaskStateName;
 use crate::event::{Annotations, TaskError, WorkerStatus};
 use crate::ids::{ClientId, TaskId, WorkerId};
+pub use crate::state::group::PrefixTotals;
 use crate::stimulus::shuffle::BARRIER;
 use crate::{Core, Time};
 
@@ -94,6 +95,8 @@ pub struct PrefixView {
     pub states: [u64; 7],
     /// Mean seconds of its tasks; `None` if none ran.
     pub duration: Option<f64>,
+    /// What its tasks cost so far.
+    pub totals: PrefixTotals,
 }
 
 /// A shuffle that is under way.
@@ -245,6 +248,7 @@ impl Core {
                 name: Arc::clone(&prefix.name),
                 states,
                 duration: prefix.duration,
+                totals: prefix.totals,
             }
         };
         self.groups.prefixes().map(view).collect()

@@ -1,9 +1,10 @@
 //! What all connections of one scheduler share.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use oxidask_protocol::comm::Tls;
+use oxidask_protocol::comm::{CommError, Tls};
 use oxidask_scheduler_core::Event;
 use oxidask_settings::telemetry::LogBuffer;
 use tokio::sync::{Notify, mpsc, watch};
@@ -31,6 +32,8 @@ pub struct Server {
     pub clock: Clock,
     /// The latest log lines.
     pub log: LogBuffer,
+    /// Connections closed because of a message that could not be understood.
+    pub malformed: AtomicU64,
     driver: Mutex<Driver>,
     /// Plugins that new workers and nannies get.
     pub plugins: Mutex<Plugins>,
@@ -98,6 +101,7 @@ impl Server {
             id: format!("Scheduler-{}", unique_id()),
             clock,
             log,
+            malformed: AtomicU64::new(0),
             driver: Mutex::new(driver),
             plugins: Mutex::default(),
             pool,
@@ -154,6 +158,13 @@ impl Server {
     /// How connections are encrypted.
     pub fn tls(&self) -> Option<&Tls> {
         self.settings.tls.as_ref()
+    }
+
+    /// Counts a connection that is closed because of what its peer sent.
+    pub fn count_malformed(&self, error: &CommError) {
+        if matches!(error, CommError::Decode { .. }) {
+            self.malformed.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Has the scheduler closed; returns at once.

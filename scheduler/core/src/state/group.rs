@@ -28,11 +28,26 @@ pub(crate) struct Prefix {
     pub(crate) max_exec_time: f64,
     /// Known tasks by state, in the order of `TaskStateName`.
     pub(crate) states: [u64; 8],
+    pub(crate) totals: PrefixTotals,
+}
+
+/// What the tasks of a prefix cost so far, for metrics; nothing is decided by it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct PrefixTotals {
+    /// Seconds of computing.
+    pub compute: f64,
+    /// Seconds of moving data between workers.
+    pub transfer: f64,
+    /// Bytes of the results in memory now, copies not counted.
+    pub output_bytes: u64,
+    /// Times that a task was on a worker that died.
+    pub suspicious: u64,
 }
 
 impl Prefix {
     /// A task was computed in `seconds`.
     pub(crate) fn observe(&mut self, seconds: f64) {
+        self.totals.compute += seconds;
         self.duration = Some(match self.duration {
             Some(mean) => 0.5 * seconds + 0.5 * mean,
             None => seconds,
@@ -129,6 +144,7 @@ impl Groups {
             duration: None,
             max_exec_time: 0.0,
             states: [0; 8],
+            totals: PrefixTotals::default(),
         });
         id
     }
@@ -174,10 +190,22 @@ impl Groups {
         self.prefixes[group.prefix.0 as usize].states[TaskStateName::Released as usize] += 1;
     }
 
-    /// A task of the group changes its state. A group without known tasks goes.
-    pub(crate) fn change_state(&mut self, id: GroupId, from: TaskStateName, to: TaskStateName) {
+    /// A task of the group, with a result of so many bytes, changes its state. A group without known tasks goes.
+    pub(crate) fn change_state(
+        &mut self,
+        id: GroupId,
+        from: TaskStateName,
+        to: TaskStateName,
+        nbytes: u64,
+    ) {
         let group = &mut self.groups[&id];
         let prefix = &mut self.prefixes[group.prefix.0 as usize];
+        if to == TaskStateName::Memory {
+            prefix.totals.output_bytes += nbytes;
+        }
+        if from == TaskStateName::Memory {
+            prefix.totals.output_bytes -= nbytes;
+        }
         for states in [&mut group.states, &mut prefix.states] {
             states[from as usize] -= 1;
             states[to as usize] += 1;

@@ -199,6 +199,7 @@ impl Core {
     fn suspect(&mut self, id: TaskId, worker: &Worker) {
         let task = &mut self.tasks[id];
         task.suspicious += 1;
+        self.groups.prefix_of_mut(task.group).totals.suspicious += 1;
         if task.suspicious <= self.config.allowed_failures {
             return;
         }

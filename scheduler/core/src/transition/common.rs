@@ -97,7 +97,12 @@ impl Core {
             let worker = &mut self.workers[&worker];
             worker.nbytes = worker.nbytes - before + nbytes;
         }
-        let group = self.groups.get_mut(self.tasks[id].group);
+        let (group, in_memory) = (self.tasks[id].group, self.tasks[id].state == Memory);
+        if in_memory {
+            let totals = &mut self.groups.prefix_of_mut(group).totals;
+            totals.output_bytes = totals.output_bytes - before + nbytes;
+        }
+        let group = self.groups.get_mut(group);
         group.nbytes.0 = group.nbytes.0.saturating_add(nbytes);
         group.nbytes.1 += 1;
     }

@@ -112,7 +112,8 @@ impl Core {
     pub(crate) fn set_state(&mut self, id: TaskId, finish: TaskStateName) {
         let task = &mut self.tasks[id];
         let start = std::mem::replace(&mut task.state, finish);
-        self.groups.change_state(task.group, start, finish);
+        let nbytes = u64::try_from(task.nbytes).unwrap_or(0);
+        self.groups.change_state(task.group, start, finish, nbytes);
         self.story
             .record(self.now, &task.key, start, finish, &self.stimulus);
         if self.observed {

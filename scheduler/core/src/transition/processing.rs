@@ -112,6 +112,16 @@ impl Core {
                 .prefix_of_mut(self.tasks[id].group)
                 .observe(seconds.max(0.0));
         }
+        let transfer: f64 = finished
+            .other
+            .iter()
+            .filter(|(action, _)| action == "transfer")
+            .map(|(_, seconds)| seconds.max(0.0))
+            .sum();
+        if transfer > 0.0 {
+            let prefix = self.groups.prefix_of_mut(self.tasks[id].group);
+            prefix.totals.transfer += transfer;
+        }
         self.vacate(id);
         self.set_nbytes(id, finished.nbytes.unwrap_or(self.config.default_data_size));
         self.tasks[id].result_type = Some(self.result_type(id, finished.typename, finished.type_));

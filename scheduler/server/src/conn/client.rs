@@ -1,6 +1,7 @@
 //! The stream of a client: graphs and interest in keys in, reports out.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use oxidask_protocol::comm::{Comm, CommError};
@@ -110,8 +111,10 @@ impl Stream {
 
     /// Handles what one array holds, as far as no graph stands before it. False when the client leaves.
     fn frames(&mut self, frames: Vec<Bytes>) -> Result<bool, String> {
-        let batch = decode_batch::<FromClient>(&frames)
-            .map_err(|error| format!("malformed message: {error}"))?;
+        let batch = decode_batch::<FromClient>(&frames).map_err(|error| {
+            self.server.malformed.fetch_add(1, Ordering::Relaxed);
+            format!("malformed message: {error}")
+        })?;
         drop(frames);
         for message in batch {
             match message {

@@ -69,6 +69,7 @@ async fn connection(
             request::serve(server, comm).await;
         }
         Err(error) => {
+            server.count_malformed(&error);
             warn!(%peer, error = &error as &dyn std::error::Error, "connection closed before its handshake was complete");
         }
     }

@@ -18,7 +18,8 @@ use crate::server::Server;
 /// Answers requests until the peer closes the connection or turns it into a stream.
 pub async fn serve(server: Arc<Server>, comm: Comm) {
     let peer = comm.remote;
-    if let Err(error) = requests(server, comm).await {
+    if let Err(error) = requests(Arc::clone(&server), comm).await {
+        server.count_malformed(&error);
         warn!(%peer, error = &error as &dyn std::error::Error, "connection closed");
     }
 }

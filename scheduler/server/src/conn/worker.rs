@@ -1,6 +1,7 @@
 //! The stream of a worker: registration, then messages until it ends.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use oxidask_protocol::comm::{Comm, CommError};
 use oxidask_protocol::message::decode_batch;
@@ -86,7 +87,10 @@ pub async fn stream(
                     Err(op) => break format!("unknown operation {op:?} on the stream"),
                 }
             }
-            Err(error) => break format!("malformed message: {error}"),
+            Err(error) => {
+                server.malformed.fetch_add(1, Ordering::Relaxed);
+                break format!("malformed message: {error}");
+            }
         }
     };
     info!(worker = %address, reason = ended, "worker left");

@@ -37,7 +37,7 @@ pub use multi_lock::MultiLocks;
 pub use publish::{Call, Datasets, NewDataset};
 pub use queue::Queues;
 pub use raised::Raised;
-pub use semaphore::Semaphores;
+pub use semaphore::{SemaphoreView, Semaphores};
 pub use task_stream::{Selection, TaskStream};
 pub use topics::Topics;
 pub use variable::Variables;

@@ -16,15 +16,30 @@ use super::{Output, Raised};
 #[derive(Debug)]
 pub struct Semaphores<W> {
     semaphores: FxHashMap<Key, Semaphore>,
-    /// Takers in line, with the id of the lease that they ask for.
-    waiters: Waiters<Key, W>,
+    /// Takers in line, with the id of the lease that they ask for, and since when.
+    waiters: Waiters<(Key, Time), W>,
     validation_interval: Duration,
     /// When leases are looked through next; set while there is a lease.
     next_validation: Option<Time>,
-    /// Leases given and given back over all semaphores, for metrics.
+}
+
+/// A semaphore as metrics show it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SemaphoreView {
+    /// Its name.
+    pub name: Key,
+    /// Leases at once.
+    pub max_leases: u64,
+    /// Leases held.
+    pub active: usize,
+    /// Takers in line.
+    pub pending: usize,
+    /// Leases given.
     pub acquired_total: u64,
-    /// See [`acquired_total`](Self::acquired_total).
+    /// Leases given back or timed out.
     pub released_total: u64,
+    /// Mean wait for a lease, new waits counting half. Unit: seconds.
+    pub average_wait: f64,
 }
 
 #[derive(Debug)]
@@ -34,6 +49,10 @@ struct Semaphore {
     lease_timeout: Option<Duration>,
     /// Lease id → when it was last taken or refreshed.
     leases: IndexMap<Key, Time>,
+    acquired_total: u64,
+    released_total: u64,
+    /// Mean wait for a lease, new waits counting half. Unit: seconds.
+    average_wait: f64,
 }
 
 impl<W: PartialEq> Semaphores<W> {
@@ -43,8 +62,6 @@ impl<W: PartialEq> Semaphores<W> {
             waiters: Waiters::default(),
             validation_interval: validation_interval.max(Duration::from_millis(1)),
             next_validation: None,
-            acquired_total: 0,
-            released_total: 0,
         }
     }
 
@@ -66,6 +83,9 @@ impl<W: PartialEq> Semaphores<W> {
             max_leases,
             lease_timeout,
             leases: IndexMap::new(),
+            acquired_total: 0,
+            released_total: 0,
+            average_wait: 0.0,
         });
         if known.max_leases != max_leases {
             return Err(Raised::builtin(
@@ -102,17 +122,19 @@ impl<W: PartialEq> Semaphores<W> {
             return;
         }
         if self.take(now, &name, &lease) {
+            self.waited(&name, 0.0);
             out.reply(waiter, true);
             return;
         }
         let deadline = deadline(now, timeout);
         if deadline.is_some_and(|at| at <= now) {
+            self.waited(&name, 0.0);
             out.reply(waiter, false);
             return;
         }
         self.waiters.push(Waiting {
             name,
-            data: lease,
+            data: (lease, now),
             waiter,
             deadline,
         });
@@ -120,12 +142,12 @@ impl<W: PartialEq> Semaphores<W> {
 
     /// Gives a lease back. Unknown ones are only logged: they may have timed out before.
     pub fn release(&mut self, now: Time, name: &Key, lease: &Key, out: &mut Output<W>) {
-        let released = self
-            .semaphores
-            .get_mut(name)
-            .is_some_and(|semaphore| semaphore.leases.shift_remove(lease).is_some());
-        if released {
-            self.released_total += 1;
+        let held = self.semaphores.get_mut(name).and_then(|semaphore| {
+            semaphore.leases.shift_remove(lease)?;
+            Some(semaphore)
+        });
+        if let Some(semaphore) = held {
+            semaphore.released_total += 1;
             self.serve(now, name, out);
         } else {
             warn!(name = %name, lease = %lease, "release of a lock or semaphore that is not held; it may have timed out before");
@@ -172,15 +194,23 @@ impl<W: PartialEq> Semaphores<W> {
         }
     }
 
-    /// Semaphores, leases held, takers in line; for metrics.
-    pub fn counts(&self) -> (usize, usize, usize) {
-        let leases = self.semaphores.values().map(|s| s.leases.len()).sum();
-        let pending = self
+    /// All semaphores, sorted by name.
+    pub fn view(&self) -> Vec<SemaphoreView> {
+        let mut views: Vec<SemaphoreView> = self
             .semaphores
-            .keys()
-            .map(|name| self.waiters.len(name))
-            .sum();
-        (self.semaphores.len(), leases, pending)
+            .iter()
+            .map(|(name, semaphore)| SemaphoreView {
+                name: name.clone(),
+                max_leases: semaphore.max_leases,
+                active: semaphore.leases.len(),
+                pending: self.waiters.len(name),
+                acquired_total: semaphore.acquired_total,
+                released_total: semaphore.released_total,
+                average_wait: semaphore.average_wait,
+            })
+            .collect();
+        views.sort_by(|a, b| a.name.cmp(&b.name));
+        views
     }
 
     pub(super) fn next_deadline(&self) -> Option<Time> {
@@ -204,6 +234,7 @@ impl<W: PartialEq> Semaphores<W> {
             }
         }
         while let Some(waiting) = self.waiters.pop_expired(now) {
+            self.waited(&waiting.name, (now - waiting.data.1).as_secs_f64());
             out.reply(waiting.waiter, false);
         }
     }
@@ -227,7 +258,7 @@ impl<W: PartialEq> Semaphores<W> {
             let ended = before - semaphore.leases.len();
             if ended > 0 {
                 debug!(name = %name, ended, "leases timed out");
-                self.released_total += ended as u64;
+                semaphore.released_total += ended as u64;
                 freed.push(name.clone());
             }
         }
@@ -246,7 +277,7 @@ impl<W: PartialEq> Semaphores<W> {
             return false;
         }
         semaphore.leases.insert(lease.clone(), now);
-        self.acquired_total += 1;
+        semaphore.acquired_total += 1;
         if semaphore.lease_timeout.is_some() {
             self.next_validation
                 .get_or_insert(now + self.validation_interval);
@@ -257,13 +288,21 @@ impl<W: PartialEq> Semaphores<W> {
     /// Gives free leases to those in line.
     fn serve(&mut self, now: Time, name: &Key, out: &mut Output<W>) {
         while let Some(first) = self.waiters.first_mut(name) {
-            let lease = first.data.clone();
+            let (lease, since) = first.data.clone();
             if !self.take(now, name, &lease) {
                 return;
             }
+            self.waited(name, (now - since).as_secs_f64());
             if let Some(waiting) = self.waiters.pop(name) {
                 out.reply(waiting.waiter, true);
             }
+        }
+    }
+
+    /// A taker was served or gave up after so many seconds.
+    fn waited(&mut self, name: &Key, seconds: f64) {
+        if let Some(semaphore) = self.semaphores.get_mut(name) {
+            semaphore.average_wait = (semaphore.average_wait + seconds) / 2.0;
         }
     }
 }

@@ -67,6 +67,8 @@ pub struct Snapshot {
     pub prefixes: Vec<PrefixRow>,
     /// Semaphores by name.
     pub semaphores: Vec<SemaphoreRow>,
+    /// Connections closed because of a message that could not be understood.
+    pub malformed_messages_total: u64,
 }
 
 /// A worker of a snapshot.

@@ -95,6 +95,7 @@ pub(super) const FAMILIES: &[Family] = &[
     each!(Counter "semaphore_acquire_total" ["name"], "Total number of leases acquired per semaphore", semaphores |x| x.acquire_total),
     each!(Counter "semaphore_release_total" ["name"], "Total number of leases released per semaphore", semaphores |x| x.release_total),
     each!(Gauge "semaphore_average_pending_lease_time_s" ["name"], "Moving average of the time it took to acquire a lease per semaphore", semaphores |x| x.average_pending_lease_time),
+    plain!(Counter "scheduler_malformed_messages_total", "Total number of connections closed because of a message that could not be understood", |s| s.malformed_messages_total),
     plain!(Gauge "scheduler_start_time_seconds", "Start of the scheduler in Unix time", |s| s.started),
 ];
 

@@ -1,6 +1,7 @@
 //! The scheduler as its pages see it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use oxidask_protocol::Value;
 use oxidask_protocol::message::decode_one;
@@ -10,9 +11,10 @@ use oxidask_scheduler_core::action::TaskStateName;
 use oxidask_scheduler_core::event::WorkerStatus;
 use serde_json::Value as Json;
 
-use super::{Cluster, PrefixRow, Retire, Snapshot, WorkerRow};
+use super::{Cluster, PrefixRow, Retire, SemaphoreRow, Snapshot, WorkerRow};
 use crate::clock::unix_time;
 use crate::driver::Driver;
+use crate::extensions::SemaphoreView;
 use crate::peers::WorkerPeer;
 use crate::rpc;
 use crate::server::Server;
@@ -34,7 +36,10 @@ impl Cluster for Arc<Server> {
                 name: prefix.name.to_string(),
                 states: prefix.states.to_vec(),
                 duration: prefix.duration,
-                ..PrefixRow::default()
+                compute_seconds_total: prefix.totals.compute,
+                transfer_seconds_total: prefix.totals.transfer,
+                output_bytes: prefix.totals.output_bytes,
+                suspicious_total: prefix.totals.suspicious,
             })
             .collect();
         Snapshot {
@@ -56,7 +61,13 @@ impl Cluster for Arc<Server> {
                 .collect(),
             tasks,
             prefixes,
-            ..Snapshot::default()
+            semaphores: self
+                .coordination
+                .with(|extensions| extensions.semaphores.view())
+                .into_iter()
+                .map(semaphore_row)
+                .collect(),
+            malformed_messages_total: self.malformed.load(Ordering::Relaxed),
         }
     }
 
@@ -108,6 +119,18 @@ impl Server {
     fn desired_workers(&self, driver: &Driver) -> u64 {
         let seconds = self.settings.adaptive_target_duration.as_secs_f64();
         driver.core().adaptive_target(seconds) as u64
+    }
+}
+
+fn semaphore_row(view: SemaphoreView) -> SemaphoreRow {
+    SemaphoreRow {
+        name: view.name.to_string(),
+        max_leases: view.max_leases,
+        active_leases: view.active as u64,
+        pending_leases: view.pending as u64,
+        acquire_total: view.acquired_total,
+        release_total: view.released_total,
+        average_pending_lease_time: view.average_wait,
     }
 }
 

@@ -244,6 +244,21 @@ pub(super) fn error_cause(server: &Server, keys: Option<Vec<Key>>) -> Outcome {
     Answer::of(&cause)
 }
 
+/// `logs`: the latest log lines, newest first, `[[level, text], …]`.
+pub(super) fn logs(server: &Server, n: Option<i64>) -> Outcome {
+    // As in stock, 0 asks for all.
+    let n = n.and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
+    let lines = server.log.latest(n);
+    Answer::write(|w| {
+        w.array(lines.len());
+        for line in lines.iter().rev() {
+            w.array(2);
+            w.str(line.level);
+            w.str(&line.text);
+        }
+    })
+}
+
 /// `check_idle`: since when nothing has been to do, in Unix seconds.
 pub(super) fn check_idle(server: &Server) -> Outcome {
     let idle = server.driver().core().idle_since();

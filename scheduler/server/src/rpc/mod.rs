@@ -66,6 +66,7 @@ pub async fn answer(server: Arc<Server>, call: ToScheduler) -> Outcome {
         ToScheduler::GetTaskPrefixStates(_) => info::prefix_states(server),
         ToScheduler::GetRunspec(body) => info::run_spec(server, &body.key),
         ToScheduler::GetErrorCause(body) => info::error_cause(server, body.keys),
+        ToScheduler::Logs(body) | ToScheduler::GetLogs(body) => info::logs(server, body.n),
         ToScheduler::CheckIdle(_) => info::check_idle(server),
         ToScheduler::AdaptiveTarget(body) => info::adaptive_target(server, body.target_duration),
 

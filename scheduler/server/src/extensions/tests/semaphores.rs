@@ -152,3 +152,16 @@ fn unknown_and_closed_semaphores_raise() {
         (4, s("RuntimeError: Semaphore or Lock `x` not known.")),
     ]);
 }
+
+#[test]
+fn metrics_tell_what_a_semaphore_did() {
+    let mut t = semaphore(1);
+    acquire(&mut t, 1, "a", NIL);
+    acquire(&mut t, 2, "b", NIL);
+    t.pass(4.0);
+    release(&mut t, "a");
+    let view = &t.extensions.semaphores.view()[0];
+    assert_eq!((view.max_leases, view.active, view.pending), (1, 1, 0));
+    assert_eq!((view.acquired_total, view.released_total), (2, 1));
+    assert_eq!(view.average_wait, 2.0);
+}
