@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from distributed.diagnostics.plugin import SchedulerPlugin
 
+from oxidask.scheduler.views import TaskView
+
 if TYPE_CHECKING:
     from oxidask.scheduler.aside import Aside
     from oxidask.scheduler.facade import SchedulerFacade
@@ -84,6 +86,9 @@ class Plugins:
         """Tells all plugins of an event. Runs on the event loop."""
         if hook in WITH_SCHEDULER:
             args = (self._facade, *args)
+        if hook == "transition" and args[2] == "erred":
+            # Plugins count on finding it here; the event comes without frames.
+            kwargs.setdefault("exception", TaskView(self._facade.tasks, args[0]).exception or True)
         for name, plugin in list(self._plugins.items()):
             if not _overrides(plugin, hook):
                 continue
