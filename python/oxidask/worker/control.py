@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import sys
-import threading
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -91,9 +89,10 @@ class Control:
             except Absent:
                 self.send({"op": "sealed", "id": id, "absent": True})
             except BaseException as error:
-                text = f"{type(error).__name__}: {error}"
-                logger.warning("value %s cannot be serialised: %s", id, text)
-                header, frames = values.error_payload("".join(traceback.format_exception(error))[-10_000:])
+                text = str(error)
+                logger.warning("A value stays in its executor: %s", text[:300])
+                text = f"{text}\n{''.join(traceback.format_exception(error))[-10_000:]}"
+                header, frames = values.error_payload(text)
                 self.send({"op": "sealed", "id": id, "header": header, "pinned": True}, frames)
             else:
                 self._send_sealed(document.get("request"), id, header, frames)
@@ -110,10 +109,3 @@ class Control:
                 self.send({"op": "sealed", "id": id, "header": header, "fd": fd, "places": places})
                 return
         self.send({"op": "sealed", "id": id, "header": header}, frames)
-
-
-def dump_threads() -> str:
-    """Where each thread is, for the log."""
-    names = {thread.ident: thread.name for thread in threading.enumerate()}
-    frames = sys._current_frames()
-    return "\n".join(f"{names.get(ident)}:\n{''.join(traceback.format_stack(frame))}" for ident, frame in frames.items())

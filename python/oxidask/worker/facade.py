@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import logging
 import os
-import sys
 import threading
-from time import time
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from oxidask.wire import Channel  # noqa: F401
 from oxidask.worker.control import Control
 from oxidask.worker.hooks import when_imported
 from oxidask.worker.loop import LoopThread
@@ -20,8 +18,6 @@ from oxidask.worker.tasks import Runner
 from oxidask.worker.views import Announced, DataView, Plugins, StateView, not_provided, pack, payload
 
 logger = logging.getLogger("distributed.worker")
-
-BUILT_IN = ("run", "run_coroutine", "plugin-add", "plugin-remove", "actor_execute", "actor_attribute", "upload_file")
 
 
 class Worker:
@@ -204,7 +200,10 @@ class Worker:
     async def plugin_add(self, plugin: Any, name: str | None = None, catch_errors: bool = True) -> dict[str, Any]:
         from distributed.worker import Worker as Stock
 
-        return await Stock.plugin_add(self, plugin, name=name, catch_errors=catch_errors)
+        reply = await Stock.plugin_add(self, plugin, name=name, catch_errors=catch_errors)
+        if any(hasattr(known, "transition") for known in self.plugins.values()):
+            self._control.send({"op": "watch-transitions"})
+        return reply
 
     async def plugin_remove(self, name: str) -> dict[str, Any]:
         from distributed.worker import Worker as Stock
@@ -224,10 +223,8 @@ class _Pool:
         args = self.security.get_connection_args("worker")
         self.pool = ConnectionPool(limit=512, connection_args=args)
         # Starting waits for nothing, and the first use may be on the loop, where one cannot wait for the loop.
-        try:
+        with contextlib.suppress(StopIteration):
             self.pool.start().send(None)
-        except StopIteration:
-            pass
         _ = worker.loop
         self.scheduler = self.pool(worker._scheduler_address)
 
@@ -273,11 +270,11 @@ def attach(settings: dict[str, Any], parts: list[Any], runner: Runner, control: 
         real = module._worker_cvar  # type: ignore[attr-defined]
         module._worker_cvar = _WorkerVariable(real, runner)  # type: ignore[attr-defined]
         runner.context.run(real.set, worker)
-        runner.adopt_thread()
 
     def metrics_imported(module: ModuleType) -> None:
         runner.meter = lambda task: _Metered(module.context_meter, worker, task)  # type: ignore[attr-defined]
 
+    when_imported("distributed.threadpoolexecutor", runner.threadpool_imported)
     when_imported("distributed.worker", worker_imported)
     when_imported("distributed.metrics", metrics_imported)
     Relay(worker, control).start(settings, parts)
@@ -305,11 +302,3 @@ class _Metered:
 
     def __exit__(self, *exc: Any) -> None:
         self._context.__exit__(*exc)
-
-
-def now() -> float:
-    return time()
-
-
-def loaded(name: str) -> bool:
-    return name in sys.modules

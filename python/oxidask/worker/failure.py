@@ -45,6 +45,7 @@ def describe(error: BaseException) -> Failure:
 
     longest = dask.config.get("distributed.admin.max-error-length", _LONGEST)
     tb = without_own_frames(error.__traceback__)
+    error = _of_user(error)
     error.__traceback__ = tb
     tblib.pickling_support.install(error, *_causes(error))
     text = "".join(traceback.format_tb(tb))
@@ -69,6 +70,17 @@ def without_own_frames(tb: TracebackType | None) -> TracebackType | None:
     while tb is not None and any(part in tb.tb_frame.f_code.co_filename for part in _OWN_FRAMES):
         tb = tb.tb_next
     return tb
+
+
+def _of_user(error: BaseException) -> BaseException:
+    """The error itself, or for one of our own classes, which a client cannot import, one of the class it stands for."""
+    kind = type(error)
+    if not kind.__module__.startswith("oxidask."):
+        return error
+    standard = next(base for base in kind.__mro__ if not base.__module__.startswith("oxidask."))
+    copy = standard(*error.args)
+    copy.__cause__ = error.__cause__
+    return copy
 
 
 def _causes(error: BaseException) -> list[BaseException]:

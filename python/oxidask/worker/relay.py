@@ -7,10 +7,14 @@ import gc
 import inspect
 import logging
 import pickle
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from oxidask.worker.control import Control
+from oxidask.worker.hooks import when_imported
+from oxidask.worker.nanny import Nanny
+from oxidask.worker.profiler import Profiler
 from oxidask.worker.tasks import unpickling
 from oxidask.worker.views import pack
 
@@ -27,6 +31,10 @@ class Relay:
         self._worker = worker
         self._control = control
         self._set_up_shuffle: Callable[[], Awaitable[None]] | None = None
+        self._nanny = Nanny(worker, control)
+        self._profiler = Profiler(worker.active_threads)
+        self._logs = _Logs()
+        logging.getLogger("distributed").addHandler(self._logs)
         self._shuffle_task: asyncio.Future[None] | None = None
 
     def start(self, settings: dict[str, Any], parts: list[Any]) -> None:
@@ -37,6 +45,8 @@ class Relay:
         ops["plugins"] = self._plugins
         ops["transitions"] = self._transitions
         ops["heartbeat"] = self._heartbeat
+        ops["nanny-plugins"] = self._nanny_plugins
+        when_imported("distributed.profile", lambda module: self._profiler.start())
         ops["collect-garbage"] = lambda document, parts: gc.collect()
         handlers = {
             "run": self._run,
@@ -46,6 +56,14 @@ class Relay:
             "actor_execute": self._actor_execute,
             "actor_attribute": self._actor_attribute,
             "upload_file": self._worker.upload_file,
+            "plugin_add": self._nanny.plugin_add,
+            "plugin_remove": self._nanny.plugin_remove,
+            "call_stack": self._profiler.call_stack,
+            "profile": self._profiler.profile,
+            "profile_metadata": self._profiler.metadata,
+            "get_logs": self._get_logs,
+            "benchmark_disk": self._benchmark("benchmark_disk"),
+            "benchmark_memory": self._benchmark("benchmark_memory"),
         }
         self._worker.handlers.update(handlers)
         if settings["preload"]:
@@ -225,6 +243,13 @@ class Relay:
             self._shuffle_task = asyncio.ensure_future(self._set_up_shuffle())
         await asyncio.shield(self._shuffle_task)
 
+    def _nanny_plugins(self, document: dict[str, Any], parts: list[Any]) -> None:
+        async def add() -> None:
+            for name, pickled in zip(document["names"], parts, strict=True):
+                await self._nanny.plugin_add(bytes(pickled), name=name)
+
+        self._worker._loops.spawn(add)
+
     def _transitions(self, document: dict[str, Any], parts: list[Any]) -> None:
         async def notify() -> None:
             for name, plugin in list(self._worker.plugins.items()):
@@ -250,22 +275,35 @@ class Relay:
                     extensions[name] = extension.heartbeat()
                 except Exception:
                     logger.exception("heartbeat of extension %s failed", name)
-        self._control.send(
-            {"op": "heartbeat", "digests": pack(digests), "extensions": pack(extensions)}
-        )
+        self._control.send({"op": "heartbeat", "digests": pack(digests), "extensions": pack(extensions)})
 
-    def _call_stack(self, document: dict[str, Any], parts: list[Any]) -> None:
-        import sys
+    def _get_logs(self, start: int = 0, n: int | None = None, timestamps: bool = False) -> list[Any]:
+        rows = list(self._logs.rows)[start:]
+        rows = rows if n is None else rows[-n:] if n else []
+        return [row if timestamps else row[1:] for row in rows]
 
-        from distributed import profile
+    def _benchmark(self, name: str) -> Any:
+        async def run(**arguments: Any) -> Any:
+            import distributed.worker
 
-        wanted = document.get("keys")
-        frames = sys._current_frames()
-        stacks = {}
-        for ident, key in list(self._worker.active_threads.items()):
-            if ident in frames and (wanted is None or key in wanted):
-                stacks[key] = profile.call_stack(frames[ident])
-        self._control.send({"op": "reply", "id": document["id"]}, [pack(stacks)])
+            function = getattr(distributed.worker, name)
+            if name == "benchmark_disk":
+                arguments["rootdir"] = self._worker.local_directory
+            return await asyncio.to_thread(function, **arguments)
+
+        return run
+
+
+class _Logs(logging.Handler):
+    """The last messages of distributed's loggers, for ``Client.get_worker_logs``."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.rows: deque[tuple[float, str, str]] = deque(maxlen=10_000)
+        self.setFormatter(logging.Formatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.rows.append((record.created, record.levelname, self.format(record)))
 
 
 def _flat(frame: Any) -> memoryview:

@@ -23,9 +23,9 @@ from dask.context import thread_state
 from dask.sizeof import sizeof
 from dask.utils import typename
 
+from oxidask.wire import Channel
 from oxidask.worker import failure, values
 from oxidask.worker.store import Absent, Raw, Store
-from oxidask.wire import Channel
 
 logger = logging.getLogger("distributed.worker")
 
@@ -68,7 +68,9 @@ class Task:
     __slots__ = ("actor", "annotations", "buffers", "dependencies", "id", "key", "pickle", "short", "span")
 
     def __init__(self, fields: tuple[Any, ...], buffers: list[Any]) -> None:
-        (self.id, self.key, self.pickle, _, self.dependencies, self.annotations, self.span, self.actor, self.short) = fields
+        (self.id, self.key, self.pickle, _, self.dependencies, self.annotations, self.span, self.actor, self.short) = (
+            fields
+        )
         self.buffers = buffers
 
 
@@ -145,6 +147,7 @@ class Runner:
         self._report_lock = threading.Lock()
         self._types: dict[type, tuple[str, bytes]] = {}
         self._pool_state = threading.local()
+        self._stock_state: Any = None
         self.context = contextvars.Context()
         self.execution_state: dict[str, Any] = {}
         self.active: dict[int, Any] = {}
@@ -155,28 +158,23 @@ class Runner:
         self.meter: Any = None
 
     def thread_locals(self, pool: Pool) -> Any:
-        """Sets what distributed's `secede` looks for in this thread; gives a test whether the thread stays."""
+        """Makes this thread one of the pool's; gives a test whether it stays."""
         state = self._pool_state
-        state.proceed = True
         state.executor = pool
-        self._mirror(pool)
-        return lambda: state.proceed and getattr(self._stock_state(), "proceed", True)
+        return lambda: getattr(self._stock_state, "proceed", True)
 
-    def _stock_state(self) -> Any:
-        module = sys.modules.get("distributed.threadpoolexecutor")
-        return None if module is None else module.thread_state
+    def threadpool_imported(self, module: Any) -> None:
+        """Lets distributed's `secede` and `rejoin` find our pool in our threads, whoever imported them."""
+        pool_state = self._pool_state
 
-    def _mirror(self, pool: Pool) -> None:
-        stock = self._stock_state()
-        if stock is not None and not hasattr(stock, "executor"):
-            stock.proceed = True
-            stock.executor = pool
+        class ThreadState(threading.local):
+            def __init__(self) -> None:
+                pool = getattr(pool_state, "executor", None)
+                if pool is not None:
+                    self.executor = pool
+                    self.proceed = True
 
-    def adopt_thread(self) -> None:
-        """Called when ``distributed`` has been imported by the task of this thread."""
-        pool = getattr(self._pool_state, "executor", None)
-        if pool is not None:
-            self._mirror(pool)
+        module.thread_state = self._stock_state = ThreadState()
 
     # Taking tasks
 
@@ -322,7 +320,8 @@ class Runner:
         try:
             nbytes = sizeof(value)
         except Exception:
-            logger.warning("Sizeof calculation for object of type '%s' failed. Defaulting to 1 MB", type(value).__name__)
+            name = type(value).__name__
+            logger.warning("Sizeof calculation for object of type '%s' failed. Defaulting to 1 MB", name)
             nbytes = 1_000_000
         kind = type(value)
         names = self._types.get(kind)

@@ -15,8 +15,6 @@ from typing import Any
 import cloudpickle
 import msgpack
 
-from oxidask.worker.failure import dumps
-
 INLINE = 4096
 """Results up to this size of plain types travel with the message that reports them. Unit: bytes."""
 
@@ -64,7 +62,21 @@ def serialise(value: Any) -> tuple[dict[str, Any], list[Any]]:
 
 
 _STOCK_ONLY = frozenset(
-    "h5py netCDF4 scipy keras tensorflow torch cupy cudf rmm numba sparse pyarrow array".split()
+    (
+        "h5py",
+        "netCDF4",
+        "scipy",
+        "keras",
+        "tensorflow",
+        "torch",
+        "cupy",
+        "cudf",
+        "rmm",
+        "numba",
+        "sparse",
+        "pyarrow",
+        "array",
+    )
 )
 """Packages whose types stock serialises by functions of its own, registered when it is imported."""
 
@@ -301,12 +313,20 @@ def map_memory_file(path: str, places: Sequence[tuple[int, int]]) -> list[Any]:
 
 def error_payload(text: str) -> tuple[bytes, list[Any]]:
     """What stock sends in place of a value that cannot be serialised: raises TypeError at the receiver."""
-    return finish({"serializer": "error"}, [msgpack.packb([text], use_bin_type=True)])
+    return finish({"serializer": "error"}, [text.encode()])
 
 
 def pickled_type(kind: type) -> bytes:
-    """The class of a result for ``task-finished``."""
+    """The class of a result for ``task-finished``; its name if it cannot be pickled by reference."""
     try:
-        return dumps(kind)
+        data = pickle.dumps(kind, protocol=5)
     except Exception:
-        return dumps(f"{kind.__module__}.{kind.__qualname__}")
+        if kind.__module__ != "__main__" and "<locals>" not in kind.__qualname__:
+            return pickle.dumps(f"{kind.__module__}.{kind.__qualname__}")
+        data = b"__main__"
+    if b"__main__" not in data:
+        return data
+    try:
+        return cloudpickle.dumps(kind)
+    except Exception:
+        return pickle.dumps(f"{kind.__module__}.{kind.__qualname__}")

@@ -29,8 +29,10 @@ class DataView(Mapping[Any, Any]):
         document, parts = self._control.call("data", key=key)
         if document.get("absent"):
             raise KeyError(key)
-        raw = Raw(document["header"], parts) if "path" not in document else Raw(
-            document["header"], None, document["path"], document["places"]
+        raw = (
+            Raw(document["header"], parts)
+            if "path" not in document
+            else Raw(document["header"], None, document["path"], document["places"])
         )
         self._store.put_raw(document["value"], key, raw)
         return self._store.load(document["value"])
@@ -132,10 +134,12 @@ class Plugins(MutableMapping[str, Any]):
         return len(self._plugins)
 
 
-def not_provided(what: str, name: str) -> NotImplementedError:
-    return NotImplementedError(
-        f"{what}.{name} is not provided by oxidask; use `dask worker` for tasks that need it"
-    )
+class NotProvided(NotImplementedError, AttributeError):
+    """An attribute that this worker does not have: an error that says so, and `hasattr` is false."""
+
+
+def not_provided(what: str, name: str) -> NotProvided:
+    return NotProvided(f"{what}.{name} is not provided by oxidask; use `dask worker` for tasks that need it")
 
 
 def pack(value: Any) -> bytes:

@@ -142,6 +142,8 @@ pub struct Core {
     recommendations: Vec<(TaskId, Recommendation)>,
     actions: VecDeque<Action>,
     story: story::Story,
+    /// State changes for whoever watches them; none if nobody does.
+    watched: Option<Vec<(Key, &'static str, &'static str)>>,
     now: Time,
     stimulus_id: Arc<str>,
 }
@@ -175,6 +177,7 @@ impl Core {
             durations: Vec::new(),
             recommendations: Vec::new(),
             actions: VecDeque::new(),
+            watched: None,
             now: Time::ZERO,
             stimulus_id: Arc::from(""),
         }
@@ -262,6 +265,19 @@ impl Core {
     /// What became of a key, oldest first; all keys if none is named.
     pub fn story<'a>(&'a self, key: Option<&'a Key>) -> impl Iterator<Item = &'a StoryEntry> {
         self.story.of(key)
+    }
+
+    /// Keep each state change until [`take_transitions`](Self::take_transitions).
+    pub fn watch_transitions(&mut self) {
+        self.watched.get_or_insert_default();
+    }
+
+    /// Key, state before and state after of each change since the last call; nothing if nobody watches.
+    pub fn take_transitions(&mut self) -> Vec<(Key, &'static str, &'static str)> {
+        self.watched
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
     }
 
     /// Counters for heartbeats and metrics.

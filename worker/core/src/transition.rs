@@ -416,6 +416,9 @@ impl Core {
     }
 
     pub(crate) fn log(&mut self, id: TaskId, from: &'static str, to: &'static str) {
+        if let Some(watched) = &mut self.watched {
+            watched.push((self.tasks[id].key.clone(), from, to));
+        }
         self.story.push(StoryEntry {
             key: self.tasks[id].key.clone(),
             from,

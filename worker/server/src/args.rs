@@ -66,10 +66,10 @@ pub struct Args {
     /// Bytes of memory per worker: a number, a fraction, a text such as 5GB, 0 for no limit, or auto
     #[arg(long)]
     pub memory_limit: Option<String>,
-    /// Restart what dies (the default): without meaning here, executors are always supervised
+    /// Let Client.restart restart this worker (the default); executors are supervised in any case
     #[arg(long, overrides_with = "no_nanny")]
     pub nanny: bool,
-    /// As --nanny
+    /// Let Client.restart remove this worker
     #[arg(long)]
     pub no_nanny: bool,
     /// File to write the process id to
@@ -128,9 +128,6 @@ impl Args {
         let mut flags = Vec::new();
         if self.nanny_port.is_some() {
             flags.push("--nanny-port: the worker is its own nanny and has no second port");
-        }
-        if self.no_nanny {
-            flags.push("--no-nanny: executors are always supervised");
         }
         if self.dashboard_prefix.is_some() {
             flags.push("--dashboard-prefix: there is no dashboard");

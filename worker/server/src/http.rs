@@ -6,12 +6,12 @@ use prometheus::{Encoder, GaugeVec, Opts, Registry, TextEncoder};
 use tokio::net::TcpListener;
 
 use crate::{
-    input::{Inputs, Query},
+    input::{CurrentInputs, Query},
     scheduler::ask,
 };
 
 /// Serve until the process ends.
-pub(crate) async fn serve(listener: TcpListener, inputs: Inputs) {
+pub(crate) async fn serve(listener: TcpListener, inputs: CurrentInputs) {
     let routes = Router::new()
         .route("/health", get(health))
         .route("/metrics", get(metrics))
@@ -22,15 +22,15 @@ pub(crate) async fn serve(listener: TcpListener, inputs: Inputs) {
 }
 
 /// Answers as long as the driver answers.
-async fn health(State(inputs): State<Inputs>) -> (StatusCode, &'static str) {
-    match ask(&inputs, Query::Identity).await {
+async fn health(State(inputs): State<CurrentInputs>) -> (StatusCode, &'static str) {
+    match ask(&inputs.get(), Query::Identity).await {
         Some(_) => (StatusCode::OK, "ok"),
         None => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
     }
 }
 
-async fn metrics(State(inputs): State<Inputs>) -> (StatusCode, String) {
-    let Some(metrics) = ask(&inputs, Query::State).await else {
+async fn metrics(State(inputs): State<CurrentInputs>) -> (StatusCode, String) {
+    let Some(metrics) = ask(&inputs.get(), Query::State).await else {
         return (StatusCode::SERVICE_UNAVAILABLE, String::new());
     };
     match render(&metrics) {

@@ -1,7 +1,7 @@
 //! All that reaches the driver.
 
 use std::sync::{
-    Arc,
+    Arc, PoisonError, RwLock,
     atomic::{AtomicUsize, Ordering},
 };
 
@@ -60,6 +60,8 @@ pub(crate) enum Input {
     },
     /// A peer or client asks.
     Request(Request),
+    /// Come back with nothing in memory.
+    Restart,
     /// Stop: gracefully, or at once.
     Stop { graceful: bool, reason: String },
 }
@@ -121,6 +123,27 @@ pub(crate) struct ServeGuard(pub(crate) Arc<AtomicUsize>);
 impl Drop for ServeGuard {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Where the inputs of the driver of the moment are sent: it changes when the worker restarts.
+#[derive(Clone)]
+pub(crate) struct CurrentInputs(Arc<RwLock<Inputs>>);
+
+impl CurrentInputs {
+    pub(crate) fn new(inputs: Inputs) -> Self {
+        Self(Arc::new(RwLock::new(inputs)))
+    }
+
+    pub(crate) fn set(&self, inputs: Inputs) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = inputs;
+    }
+
+    pub(crate) fn get(&self) -> Inputs {
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 

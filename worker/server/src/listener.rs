@@ -14,7 +14,7 @@ use oxidask_protocol::{
 use tokio::{net::TcpListener, sync::oneshot};
 
 use crate::{
-    input::{GetDataReply, Input, Inputs, Query, Request},
+    input::{CurrentInputs, GetDataReply, Input, Query, Request},
     scheduler::ask,
     transfer::{Peers, TransferOutcome, chain},
 };
@@ -25,7 +25,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 /// What a connection needs to answer.
 #[derive(Clone)]
 pub(crate) struct Context {
-    pub(crate) inputs: Inputs,
+    pub(crate) inputs: CurrentInputs,
     pub(crate) peers: Peers,
     pub(crate) versions: Arc<std::sync::OnceLock<Value>>,
     pub(crate) address: Arc<str>,
@@ -155,6 +155,7 @@ async fn answer(op: &str, frames: Vec<Bytes>, context: &Context) -> Result<Vec<B
             let stimulus_id = field(&frames, "stimulus_id")?.unwrap_or_default();
             context
                 .inputs
+                .get()
                 .send(Input::Request(Request::FreeKeys { keys, stimulus_id }));
             Ok(value(&Value::Nil))
         }
@@ -174,10 +175,29 @@ async fn answer(op: &str, frames: Vec<Bytes>, context: &Context) -> Result<Vec<B
         }
         "dump_state" => query(context, Query::State).await,
         "get_monitor_info" => query(context, Query::Metrics { take: false }).await,
+        "kill" | "restart" | "instantiate" => {
+            if op != "instantiate" {
+                context.inputs.get().send(Input::Restart);
+            }
+            // Nannies answer nothing to the first and "OK" to the second.
+            Ok(value(&if op == "kill" {
+                Value::Nil
+            } else {
+                Value::Str("OK".into())
+            }))
+        }
+        "close_gracefully" => {
+            let reason = field(&frames, "reason")?.unwrap_or_else(|| "asked to close".to_owned());
+            context.inputs.get().send(Input::Stop {
+                graceful: true,
+                reason,
+            });
+            Ok(value(&Value::Nil))
+        }
         "terminate" => {
             let reason =
                 field(&frames, "reason")?.unwrap_or_else(|| "asked to terminate".to_owned());
-            context.inputs.send(Input::Stop {
+            context.inputs.get().send(Input::Stop {
                 graceful: false,
                 reason,
             });
@@ -185,7 +205,7 @@ async fn answer(op: &str, frames: Vec<Bytes>, context: &Context) -> Result<Vec<B
         }
         op => {
             let (reply, answer) = oneshot::channel();
-            context.inputs.send(Input::Request(Request::Relay {
+            context.inputs.get().send(Input::Request(Request::Relay {
                 op: op.to_owned(),
                 frames,
                 reply,
@@ -196,7 +216,7 @@ async fn answer(op: &str, frames: Vec<Bytes>, context: &Context) -> Result<Vec<B
 }
 
 async fn query(context: &Context, query: Query) -> Result<Vec<Bytes>, String> {
-    ask(&context.inputs, query)
+    ask(&context.inputs.get(), query)
         .await
         .map(|answer| value(&answer))
         .ok_or_else(|| GONE.to_owned())
@@ -208,6 +228,7 @@ async fn get_data(comm: &mut Comm, context: &Context, frames: &[Bytes]) -> Resul
     let (reply, answer) = oneshot::channel();
     context
         .inputs
+        .get()
         .send(Input::Request(Request::GetData { keys, reply }));
     match answer.await.map_err(|_| GONE.to_owned())? {
         GetDataReply::Busy => {
@@ -285,11 +306,14 @@ async fn store(
     context: &Context,
 ) -> Result<Vec<(Key, u64)>, String> {
     let (reply, answer) = oneshot::channel();
-    context.inputs.send(Input::Request(Request::UpdateData {
-        data,
-        stimulus_id,
-        reply,
-    }));
+    context
+        .inputs
+        .get()
+        .send(Input::Request(Request::UpdateData {
+            data,
+            stimulus_id,
+            reply,
+        }));
     answer.await.map_err(|_| GONE.to_owned())
 }
 

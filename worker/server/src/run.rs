@@ -1,6 +1,7 @@
 //! From arguments to running workers, and to their end.
 
 use std::{
+    path::PathBuf,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -15,9 +16,9 @@ use tokio::sync::mpsc::unbounded_channel;
 use crate::{
     address::{bind, dashboard},
     args::Args,
-    driver::{Driver, Parts},
+    driver::{Driver, End, Parts},
     executor, http,
-    input::{Input, Inputs},
+    input::{CurrentInputs, Input, Inputs},
     listener::{self, Context},
     metrics::cpu_count,
     scheduler,
@@ -96,97 +97,194 @@ fn nworkers(text: Option<&str>) -> Result<usize> {
     }
 }
 
+/// Why a worker stops that has lived long enough.
+const LIFETIME_OVER: &str = "its lifetime is over";
+
+/// How long a restarted worker waits for the scheduler to forget the one before it.
+const RESTART_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// One worker, from its start to its end.
 async fn worker(args: Args, settings: Arc<Settings>) -> Result<()> {
-    std::fs::create_dir_all(&settings.local_directory)
-        .with_context(|| format!("failed to create {}", settings.local_directory.display()))?;
-    let worked = work(&args, &settings).await;
-    let _ = std::fs::remove_dir_all(&settings.local_directory);
-    let reason = worked?;
-    tracing::info!(reason, "the worker stops");
-    Ok(())
-}
-
-/// Gives the reason why it stopped.
-async fn work(args: &Args, settings: &Arc<Settings>) -> Result<String> {
     let interpreter = Interpreter::find(args.python.as_deref())?;
-    let environment = executor_environment();
-    let (newborn, bound) = tokio::join!(
-        executor::start(&interpreter, &environment),
-        bind(args, &settings.scheduler)
-    );
-    let (newborn, (listener, address)) = (newborn?, bound?);
+    let mut environment = executor_environment();
+    let mut newborn = Some(Box::pin(executor::start(&interpreter, &environment)).await);
+    let (listener, address) = bind(&args, &settings.scheduler).await?;
     let address: Arc<str> = Arc::from(address.as_str());
     let peers = Peers::new(
         settings.tls.clone(),
         settings.connect_timeout,
         settings.stall_timeout,
     );
-    let (sender, receiver) = unbounded_channel();
-    let inputs = Inputs(sender);
-    let versions = Arc::new(OnceLock::from(newborn.versions.clone()));
+    let current = CurrentInputs::new(Inputs(unbounded_channel().0));
+    let versions = Arc::new(OnceLock::new());
     let context = Context {
-        inputs: inputs.clone(),
+        inputs: current.clone(),
         peers: peers.clone(),
-        versions,
+        versions: Arc::clone(&versions),
         address: address.clone(),
     };
     tokio::spawn(listener::listen(listener, settings.tls.clone(), context));
-    tokio::spawn(signals(inputs.clone()));
-
-    let services = match dashboard(args).await? {
+    tokio::spawn(signals(current.clone()));
+    let services = match dashboard(&args).await? {
         None => Value::Map(Vec::new()),
         Some(listener) => {
             let port = listener.local_addr()?.port();
-            tokio::spawn(http::serve(listener, inputs.clone()));
+            tokio::spawn(http::serve(listener, current.clone()));
             Value::map([("dashboard", Value::Int(port.into()))])
         }
     };
-    let message = || scheduler::registration(settings, &address, &newborn.versions, &services);
-    let deadline = settings
-        .death_timeout
-        .map(|timeout| tokio::time::Instant::now() + timeout);
-    let registered = scheduler::register(&peers, &settings.scheduler, message, deadline).await?;
-    tracing::info!(scheduler = %settings.scheduler, %address, nthreads = settings.nthreads, "registered");
-    let stream = scheduler::stream(registered.comm, inputs.clone());
-    let _ = stream.send(scheduler::running());
-    tokio::spawn(scheduler::heartbeats(
-        peers.clone(),
-        settings.scheduler.clone(),
-        address.to_string(),
-        registered.heartbeat_interval,
-        inputs.clone(),
-    ));
-    if let Some(lifetime) = settings.lifetime {
-        let inputs = inputs.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(lifetime).await;
-            inputs.send(Input::Stop {
-                graceful: true,
-                reason: "its lifetime is over".to_owned(),
+    let mut restarted = false;
+    loop {
+        let newborn = match newborn.take() {
+            Some(newborn) => newborn?,
+            None => Box::pin(executor::start(&interpreter, &environment)).await?,
+        };
+        let _ = versions.set(newborn.versions.clone());
+        let folder = Folder::create(settings.local_directory.clone())?;
+        let life = Life {
+            settings: &settings,
+            address: &address,
+            peers: &peers,
+            interpreter: &interpreter,
+            services: &services,
+            restarted,
+        };
+        let end = Box::pin(life.live(newborn, &mut environment, &current)).await?;
+        drop(folder);
+        match end {
+            End::Stop(reason) if reason == LIFETIME_OVER && args.lifetime_restart => {}
+            End::Stop(reason) => {
+                tracing::info!(reason, "the worker stops");
+                return Ok(());
+            }
+            End::Restart => tracing::info!("the worker restarts"),
+        }
+        restarted = true;
+    }
+}
+
+/// The worker's folder, removed with all that is in it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn create(path: PathBuf) -> Result<Self> {
+        std::fs::create_dir_all(&path)
+            .with_context(|| format!("failed to create {}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// What stays the same between restarts of a worker.
+struct Life<'a> {
+    settings: &'a Arc<Settings>,
+    address: &'a Arc<str>,
+    peers: &'a Peers,
+    interpreter: &'a Interpreter,
+    services: &'a Value,
+    restarted: bool,
+}
+
+impl Life<'_> {
+    /// Register and work until the end.
+    async fn live(
+        &self,
+        newborn: executor::Newborn,
+        environment: &mut Vec<(String, String)>,
+        current: &CurrentInputs,
+    ) -> Result<End> {
+        let (sender, receiver) = unbounded_channel();
+        let inputs = Inputs(sender);
+        current.set(inputs.clone());
+        let (settings, scheduler) = (self.settings, &self.settings.scheduler);
+        let registered = self.register(&newborn).await?;
+        tracing::info!(%scheduler, address = %self.address, nthreads = settings.nthreads, "registered");
+        let stream = scheduler::stream(registered.comm, inputs.clone());
+        let _ = stream.send(scheduler::running());
+        let nanny_plugins = if settings.nanny {
+            self.register_nanny().await
+        } else {
+            Vec::new()
+        };
+        tokio::spawn(scheduler::heartbeats(
+            self.peers.clone(),
+            scheduler.clone(),
+            self.address.to_string(),
+            registered.heartbeat_interval,
+            inputs.clone(),
+        ));
+        if let Some(lifetime) = settings.lifetime {
+            let inputs = inputs.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(lifetime).await;
+                inputs.send(Input::Stop {
+                    graceful: true,
+                    reason: LIFETIME_OVER.to_owned(),
+                });
             });
+        }
+        let mut core = Core::new(core_config(settings));
+        core.set_address(self.address.clone());
+        let mut driver = Driver::new(Parts {
+            core,
+            settings: settings.clone(),
+            address: self.address.clone(),
+            inputs,
+            peers: self.peers.clone(),
+            interpreter: self.interpreter.clone(),
+            environment: environment.clone(),
+            scheduler: stream,
+            plugins: registered.plugins,
+            nanny_plugins,
+            services: self.services.clone(),
         });
+        driver.put_to_work(newborn);
+        let (end, changed) = driver.run(receiver).await;
+        *environment = changed;
+        // What was said last is on its way; the scheduler also understands a closed connection.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        Ok(end)
     }
 
-    let mut core = Core::new(core_config(settings));
-    core.set_address(address.clone());
-    let mut driver = Driver::new(Parts {
-        core,
-        settings: settings.clone(),
-        address,
-        inputs,
-        peers,
-        interpreter,
-        environment,
-        scheduler: stream,
-        plugins: registered.plugins,
-        services: services.clone(),
-    });
-    driver.put_to_work(newborn);
-    let reason = driver.run(receiver).await;
-    // What was said last is on its way; the scheduler also understands a closed connection.
-    tokio::time::sleep(Duration::from_millis(20)).await;
-    Ok(reason)
+    async fn register(&self, newborn: &executor::Newborn) -> Result<scheduler::Registered> {
+        let settings = self.settings;
+        let message =
+            || scheduler::registration(settings, self.address, &newborn.versions, self.services);
+        let start = tokio::time::Instant::now();
+        let deadline = settings.death_timeout.map(|timeout| start + timeout);
+        loop {
+            match scheduler::register(self.peers, &settings.scheduler, message, deadline).await {
+                Err(error) if self.restarted && start.elapsed() < RESTART_TIMEOUT => {
+                    // The scheduler may not have noticed yet that the worker of this address is gone.
+                    tracing::debug!(error = %format!("{error:#}"), "registration is tried again");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                registered => return registered,
+            }
+        }
+    }
+
+    /// Gives the nanny plugins; none if the scheduler knows no nannies.
+    async fn register_nanny(&self) -> Vec<(String, bytes::Bytes)> {
+        match scheduler::register_nanny(self.peers, &self.settings.scheduler, self.address).await {
+            Ok((mut comm, plugins)) => {
+                let _ = comm
+                    .writer
+                    .send(&Value::map([("status", Value::Str("ok".into()))]))
+                    .await;
+                plugins
+            }
+            Err(error) => {
+                tracing::debug!(error = %format!("{error:#}"), "no registration as a nanny");
+                Vec::new()
+            }
+        }
+    }
 }
 
 /// Variables that must be set before an interpreter starts. Source: distributed `nanny.pre-spawn-environ`.
@@ -223,7 +321,7 @@ fn core_config(settings: &Settings) -> oxidask_worker_core::Config {
 }
 
 /// SIGTERM and SIGINT drain; the second one stops at once.
-async fn signals(inputs: Inputs) {
+async fn signals(inputs: CurrentInputs) {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut term), Ok(mut int)) = (
         signal(SignalKind::terminate()),
@@ -235,7 +333,7 @@ async fn signals(inputs: Inputs) {
     let mut graceful = true;
     loop {
         let name = tokio::select! { _ = term.recv() => "SIGTERM", _ = int.recv() => "SIGINT" };
-        inputs.send(Input::Stop {
+        inputs.get().send(Input::Stop {
             graceful,
             reason: format!("{name} received"),
         });

@@ -30,6 +30,9 @@ use crate::{
 /// How often the stream says that it lives. Source: distributed `Worker` "keep-alive".
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
+/// How long the scheduler may take to move what only this worker has.
+const RETIRE_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// What the scheduler said to the registration.
 pub(crate) struct Registered {
     pub(crate) comm: Comm,
@@ -113,7 +116,7 @@ pub(crate) fn registration(
             settings.local_directory.to_string_lossy().into_owned(),
         )),
         services: services.clone(),
-        nanny: None,
+        nanny: settings.nanny.then(|| address.to_owned()),
         pid: Value::Int(std::process::id().into()),
         versions: versions.clone(),
         metrics,
@@ -135,6 +138,34 @@ pub(crate) fn running() -> Vec<Bytes> {
     w.into_frames()
 }
 
+/// Tell the scheduler that this worker is its own nanny. Gives the pickled nanny plugins by name, and the
+/// connection on which it waits to hear that the worker is up.
+///
+/// # Errors
+/// If the scheduler cannot be reached or answers nonsense.
+pub(crate) async fn register_nanny(
+    peers: &Peers,
+    scheduler: &str,
+    address: &str,
+) -> Result<(Comm, Vec<(String, Bytes)>)> {
+    let mut comm = peers.open(scheduler).await?;
+    let message = Value::map([
+        ("op", Value::Str("register_nanny".into())),
+        ("address", Value::Str(address.to_owned())),
+    ]);
+    let reply: Value = decode_one(&comm.request(&message).await?)?;
+    let plugins = reply
+        .field("nanny-plugins")
+        .and_then(Value::as_map)
+        .unwrap_or_default();
+    let plugins = plugins.iter().filter_map(|(name, plugin)| match plugin {
+        Value::Bin(bytes) => Some((name.as_str()?.to_owned(), bytes.clone())),
+        _ => None,
+    });
+    let plugins = plugins.collect();
+    Ok((comm, plugins))
+}
+
 /// Ask the scheduler to move what only this worker has. Returns when that is done or cannot be.
 pub(crate) async fn retire(peers: &Peers, scheduler: &str, address: &str) {
     let request = Value::map([
@@ -151,11 +182,11 @@ pub(crate) async fn retire(peers: &Peers, scheduler: &str, address: &str) {
         ),
     ]);
     match peers.open(scheduler).await {
-        Ok(mut comm) => {
-            if let Err(error) = comm.request(&request).await {
-                tracing::warn!(%error, "the scheduler did not retire this worker");
-            }
-        }
+        Ok(mut comm) => match tokio::time::timeout(RETIRE_TIMEOUT, comm.request(&request)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the scheduler did not retire this worker"),
+            Err(_) => tracing::warn!("the scheduler did not retire this worker in time"),
+        },
         Err(error) => tracing::warn!(%error, "the scheduler cannot be asked to retire this worker"),
     }
 }

@@ -49,6 +49,8 @@ pub(crate) struct Settings {
     pub(crate) death_timeout: Option<Duration>,
     /// Retire after this long.
     pub(crate) lifetime: Option<Duration>,
+    /// Offer what a nanny offers: restart, its plugins.
+    pub(crate) nanny: bool,
     /// Modules that the executor loads before the first task.
     pub(crate) preload: Vec<String>,
     /// Their arguments.
@@ -124,6 +126,7 @@ impl Settings {
             stall_timeout: seconds("distributed.comm.timeouts.tcp", 30)?,
             death_timeout: duration(args.death_timeout.as_deref(), "--death-timeout")?,
             lifetime: lifetime(args, config)?,
+            nanny: !args.no_nanny,
             preload,
             preload_argv: args.preload_argv.clone(),
             tls: tls_files.load(config)?,

@@ -11,7 +11,7 @@ use oxidask_protocol::{
 };
 use oxidask_worker_core::{EventKind, TaskError};
 
-use super::{Driver, Outgoing, Start, actions::task_error, queries::key_value};
+use super::{Driver, End, Outgoing, Start, actions::task_error, queries::key_value};
 use crate::{
     executor::{
         self, Newborn,
@@ -38,7 +38,7 @@ impl Driver {
     pub(super) fn executor_started(&mut self, started: anyhow::Result<Box<Newborn>>) {
         match started {
             Ok(newborn) => self.put_to_work(*newborn),
-            Err(error) => self.stop = Some(format!("no executor can be had: {error:#}")),
+            Err(error) => self.stop = Some(End::Stop(format!("no executor can be had: {error:#}"))),
         }
     }
 
@@ -71,6 +71,15 @@ impl Driver {
             handle.send_control(control(
                 "plugins",
                 vec![("names", Value::Array(names))],
+                pickles,
+            ));
+        }
+        if !self.nanny_plugins.is_empty() {
+            let (names, pickles): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut self.nanny_plugins).into_iter().unzip();
+            handle.send_control(control(
+                "nanny-plugins",
+                vec![("names", texts(&names))],
                 pickles,
             ));
         }
@@ -155,6 +164,22 @@ impl Driver {
         if !self.runs.is_empty() {
             executor.send_tasks(encode_runs(&self.runs));
             self.runs.clear();
+        }
+        let transitions = self.core.take_transitions();
+        if !transitions.is_empty() {
+            let row = |(key, from, to): &(Key, &str, &str)| {
+                Value::Array(vec![
+                    key_value(key),
+                    Value::Str((*from).into()),
+                    Value::Str((*to).into()),
+                ])
+            };
+            let rows = Value::Array(transitions.iter().map(row).collect());
+            executor.send_control(control(
+                "transitions",
+                vec![("transitions", rows)],
+                Vec::new(),
+            ));
         }
         if !self.drops.is_empty() {
             let ids = self
@@ -333,7 +358,30 @@ impl Driver {
                 "a task closes this worker".to_owned(),
             ),
             "call" => self.call(&message),
+            "environ" => self.environ(&message),
+            "watch-transitions" => self.core.watch_transitions(),
             op => tracing::warn!(op, "unknown message of the executor"),
+        }
+    }
+
+    /// A nanny plugin changed the environment; the next executor has it, and that may be wanted at once.
+    fn environ(&mut self, message: &ControlMessage) {
+        for (name, value) in message
+            .fields
+            .field("environ")
+            .and_then(Value::as_map)
+            .unwrap_or_default()
+        {
+            if let (Some(name), Some(value)) = (name.as_str(), value.as_str()) {
+                self.environment.retain(|(known, _)| known != name);
+                self.environment.push((name.to_owned(), value.to_owned()));
+            }
+        }
+        if message.flag("restart")
+            && let Some(executor) = &self.executor
+        {
+            self.replacing = true;
+            executor.kill();
         }
     }
 
@@ -510,8 +558,12 @@ impl Driver {
         self.has_extensions = false;
         let (mut started, mut queued) = (Vec::new(), Vec::new());
         let mut slots = self.settings.nthreads;
+        let replaced = std::mem::take(&mut self.replacing);
         for (_, run) in self.running.drain(..) {
-            if run.seceded {
+            if replaced {
+                // It was killed on purpose: no task is to blame.
+                queued.push(run.key);
+            } else if run.seceded {
                 started.push(run.key);
             } else if slots > 0 {
                 // Threads take tasks in the order in which they were handed over.

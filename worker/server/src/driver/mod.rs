@@ -42,6 +42,18 @@ const BATCH: usize = 256;
 /// How often memory is looked at. Source: distributed `worker.memory.monitor-interval`.
 const MEMORY_INTERVAL: Duration = Duration::from_millis(100);
 
+/// How a worker ends.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// For this reason.
+    Stop(String),
+    /// To come back with nothing in memory, as a nanny would bring it back.
+    Restart,
+}
+
+/// How long running tasks may take to finish once the worker is told to stop. Kubernetes kills after 30 s.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// Where the answer of Python goes.
 type RelayReply = oneshot::Sender<Result<Vec<Bytes>, String>>;
 
@@ -103,6 +115,8 @@ pub(crate) struct Parts {
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) scheduler: UnboundedSender<Vec<Bytes>>,
     pub(crate) plugins: Vec<(String, Bytes)>,
+    /// Pickled nanny plugins by name, for the first executor.
+    pub(crate) nanny_plugins: Vec<(String, Bytes)>,
     pub(crate) services: Value,
 }
 
@@ -121,11 +135,17 @@ pub(crate) struct Driver {
     services: Value,
     status: Status,
     /// Set when the worker is to stop.
-    stop: Option<String>,
+    stop: Option<End>,
+    /// Told to stop gracefully: when to stop waiting for running tasks, and why.
+    draining: Option<(std::time::Instant, String)>,
+    /// The scheduler has been asked to retire this worker.
+    retiring: bool,
     executor: Option<Handle>,
     generation: u64,
     /// Pickled plugins by name, for every executor.
     plugins: IndexMap<String, Bytes>,
+    /// Pickled nanny plugins that no executor has set up.
+    nanny_plugins: Vec<(String, Bytes)>,
     /// Plugins that this executor has not set up yet: no task runs before.
     plugins_pending: HashSet<String>,
     /// Tasks to be handed to the executor once it is ready.
@@ -155,6 +175,8 @@ pub(crate) struct Driver {
     /// Bytes of spilled values: in memory before, on disk now.
     spilled: (u64, u64),
     memory_state: memory::MemoryState,
+    /// The executor is being killed to be replaced.
+    replacing: bool,
     /// How the last executor died.
     death: Option<executor::Death>,
 }
@@ -175,9 +197,12 @@ impl Driver {
             services: parts.services,
             status: Status::Running,
             stop: None,
+            draining: None,
+            retiring: false,
             executor: None,
             generation: 0,
             plugins: parts.plugins.into_iter().collect(),
+            nanny_plugins: parts.nanny_plugins,
             plugins_pending: HashSet::new(),
             waiting: VecDeque::new(),
             runs: Vec::new(),
@@ -198,12 +223,16 @@ impl Driver {
             meter: Meter::new(),
             spilled: (0, 0),
             memory_state: memory::MemoryState::default(),
+            replacing: false,
             death: None,
         }
     }
 
-    /// Work until told to stop. Gives the reason.
-    pub(crate) async fn run(mut self, mut inputs: UnboundedReceiver<Input>) -> String {
+    /// Work until told to stop. Gives the environment that executors have had last, too.
+    pub(crate) async fn run(
+        mut self,
+        mut inputs: UnboundedReceiver<Input>,
+    ) -> (End, Vec<(String, String)>) {
         let mut batch = Vec::with_capacity(BATCH);
         let mut memory = tokio::time::interval(MEMORY_INTERVAL);
         memory.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -216,7 +245,7 @@ impl Driver {
                 biased;
                 count = inputs.recv_many(&mut batch, BATCH) => {
                     if count == 0 {
-                        return "nobody is left to ask".to_owned();
+                        return (End::Stop("nobody is left to ask".to_owned()), self.environment);
                     }
                     for input in batch.drain(..) {
                         self.take(input);
@@ -226,8 +255,9 @@ impl Driver {
                 _ = memory.tick() => self.look_at_memory(),
             }
             self.flush();
-            if let Some(reason) = self.stop.take() {
-                return reason;
+            self.continue_drain();
+            if let Some(end) = self.stop.take() {
+                return (end, self.environment);
             }
         }
     }
@@ -238,7 +268,9 @@ impl Driver {
                 .into_iter()
                 .for_each(|message| self.scheduler_says(message)),
             Input::SchedulerLost(why) => {
-                self.stop = Some(format!("connection to the scheduler lost: {why}"))
+                self.stop = Some(End::Stop(format!(
+                    "connection to the scheduler lost: {why}"
+                )))
             }
             Input::Runs {
                 generation,
@@ -259,6 +291,10 @@ impl Driver {
             Input::Unspilled { id, read } => self.unspilled(id, read),
             Input::Request(request) => self.request(request),
             Input::Stop { graceful, reason } => self.close(graceful, reason),
+            Input::Restart => {
+                self.say_closing();
+                self.stop = Some(End::Restart);
+            }
         }
     }
 
@@ -303,27 +339,51 @@ impl Driver {
         ));
     }
 
-    /// Stop at once, or first let the scheduler move what only this worker has.
+    /// Stop at once; or start nothing more, wait for what runs and let the scheduler move what only this worker has.
     fn close(&mut self, graceful: bool, reason: String) {
-        if graceful && self.status != Status::ClosingGracefully && self.status != Status::Closing {
-            self.status = Status::ClosingGracefully;
-            let (peers, inputs) = (self.peers.clone(), self.inputs.clone());
-            let (scheduler, address) = (self.settings.scheduler.clone(), self.address.to_string());
-            tokio::spawn(async move {
-                crate::scheduler::retire(&peers, &scheduler, &address).await;
-                inputs.send(Input::Stop {
-                    graceful: false,
-                    reason,
-                });
-            });
+        if graceful && self.draining.is_none() {
+            self.set_status(
+                Status::ClosingGracefully,
+                format!("worker-close-gracefully-{}", unix()),
+            );
+            self.event(EventKind::Pause, "worker-close-gracefully");
+            self.draining = Some((std::time::Instant::now() + DRAIN_TIMEOUT, reason));
             return;
         }
+        self.say_closing();
+        self.stop = Some(End::Stop(reason));
+    }
+
+    fn continue_drain(&mut self) {
+        let Some((deadline, reason)) = &self.draining else {
+            return;
+        };
+        if self.core.running() > 0 && std::time::Instant::now() < *deadline {
+            return;
+        }
+        let reason = reason.clone();
+        // Once is enough: the next Stop is not graceful.
+        self.draining = Some((*deadline + Duration::from_secs(3600), reason.clone()));
+        if std::mem::replace(&mut self.retiring, true) {
+            return;
+        }
+        let (peers, inputs) = (self.peers.clone(), self.inputs.clone());
+        let (scheduler, address) = (self.settings.scheduler.clone(), self.address.to_string());
+        tokio::spawn(async move {
+            crate::scheduler::retire(&peers, &scheduler, &address).await;
+            inputs.send(Input::Stop {
+                graceful: false,
+                reason,
+            });
+        });
+    }
+
+    fn say_closing(&mut self) {
         self.set_status(Status::Closing, format!("worker-close-{}", unix()));
         self.tell_scheduler(FromWorker::CloseStream(
             oxidask_protocol::message::client::Empty {},
         ));
         self.flush();
-        self.stop = Some(reason);
     }
 }
 

@@ -10,7 +10,7 @@ use oxidask_protocol::{
 };
 use oxidask_worker_core::{self as core, Address, EventKind, Priority, RunSpec};
 
-use super::{Driver, Status};
+use super::{Driver, End, Status};
 use crate::{executor::wire::control, stream::StreamMessage};
 
 impl Driver {
@@ -62,7 +62,7 @@ impl Driver {
                 self.close(false, reason);
             }
             ToWorker::CloseStream(_) => {
-                self.stop = Some("the scheduler closes the stream".to_owned())
+                self.stop = Some(End::Stop("the scheduler closes the stream".to_owned()))
             }
             ToWorker::ShuffleFail(_) | ToWorker::Unknown(_) => {}
         }

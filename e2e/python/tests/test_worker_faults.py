@@ -1,0 +1,127 @@
+"""What a worker of ours survives: dying executors, short memory, hostile peers, the end of the scheduler."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+
+import numpy as np
+import pytest
+from distributed import Client, get_worker
+from distributed.scheduler import KilledWorker
+
+from clusters import Cluster, wait_until
+
+pytestmark = pytest.mark.skipif("OXIDASK_WORKER" not in os.environ, reason="about our worker")
+
+
+@pytest.fixture
+def one(cluster: Cluster):
+    """A client of a cluster with one worker."""
+    cluster.start_worker(name="a")
+    with Client(cluster.address) as client:
+        client.wait_for_workers(1, timeout=30)
+        yield client
+
+
+def executor_pid(client: Client) -> int:
+    return client.submit(os.getpid, pure=False).result(timeout=30)
+
+
+def test_array_survives_the_death_of_its_executor(one: Client) -> None:
+    array = one.submit(lambda: (np.arange(1_250_000), time.time())[0])
+    array.result(timeout=30)
+    made = one.submit(time.time, pure=False).result(timeout=30)
+    time_of_run = one.submit(lambda a: get_worker().id, array).result(timeout=30)
+    wait_until(lambda: time.time() - made > 1, what="a second")
+    pid = executor_pid(one)
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: executor_pid(one) != pid, what="another executor")
+    assert one.submit(lambda a: get_worker().id, array, pure=False).result(timeout=30) == time_of_run
+    assert int(array.result(timeout=30).sum()) == 781249375000
+    story = one.story(array.key)
+    assert sum(entry[2] == "processing" for entry in story if len(entry) > 2) == 1, "it was computed once"
+
+
+def test_task_that_kills_its_process_fails_alone_and_says_with_what(one: Client) -> None:
+    good = one.map(lambda x: x + 1, range(10))
+    bad = one.submit(os._exit, 7)
+    with pytest.raises(KilledWorker, match="exit status: 7"):
+        bad.result(timeout=120)
+    assert one.gather(good) == list(range(1, 11))
+
+
+def test_executor_killed_in_a_task_runs_it_again(one: Client) -> None:
+    def slow():
+        time.sleep(1)
+        return os.getpid()
+
+    first = executor_pid(one)
+    future = one.submit(slow)
+    wait_until(lambda: one.processing() and any(one.processing().values()), what="the task runs")
+    os.kill(first, signal.SIGKILL)
+    assert future.result(timeout=60) != first
+
+
+def test_values_above_the_limit_go_to_disk_and_come_back(cluster: Cluster) -> None:
+    cluster.start_worker(name="a", command=f"{cluster.worker_command} --memory-limit 300MB")
+    with Client(cluster.address) as client:
+        arrays = [client.submit(lambda i: np.full(2_500_000, i, dtype="f8"), i, pure=False) for i in range(20)]
+        sums = client.gather(client.map(lambda a: float(a.sum()), arrays), direct=False)
+        assert sums == [2_500_000.0 * i for i in range(20)]
+
+        def spilled():
+            workers = client.scheduler_info(n_workers=-1)["workers"].values()
+            return sum(worker["metrics"]["spilled_bytes"]["disk"] for worker in workers)
+
+        wait_until(lambda: spilled() > 100_000_000, what="values on disk")
+        assert float(arrays[0].result(timeout=60)[0]) == 0.0
+        del arrays
+        wait_until(lambda: spilled() == 0, what="files are gone")
+
+
+def test_garbage_from_a_peer_closes_that_connection_only(one: Client) -> None:
+    address = next(iter(one.scheduler_info(n_workers=-1)["workers"]))
+    host, port = address.removeprefix("tcp://").rsplit(":", 1)
+    for garbage in (b"\xff" * 64, b"GET / HTTP/1.1\r\n\r\n", (1 << 62).to_bytes(8, "little") * 4):
+        with socket.create_connection((host, int(port)), timeout=10) as peer:
+            peer.sendall(garbage)
+            peer.shutdown(socket.SHUT_WR)
+            peer.settimeout(10)
+            while peer.recv(4096):
+                pass
+    assert one.submit(sum, [1, 2], pure=False).result(timeout=30) == 3
+
+
+def test_unpickling_that_exits_or_raises_fails_that_task(one: Client) -> None:
+    class Explosive:
+        def __reduce__(self):
+            return int, ("explosive",)
+
+    scattered = one.scatter(Explosive(), hash=False)
+    with pytest.raises(ValueError, match="explosive"):
+        one.submit(repr, scattered).result(timeout=30)
+    assert one.submit(sum, [1, 2], pure=False).result(timeout=30) == 3
+
+
+def test_keys_released_while_they_run_leave_nothing(one: Client) -> None:
+    futures = one.map(lambda x: time.sleep(0.001) or x, range(2000), pure=False)
+    futures[0].result(timeout=30)
+    del futures
+    wait_until(lambda: not any(one.has_what().values()), seconds=60, what="an empty worker")
+    wait_until(lambda: not any(one.processing().values()), seconds=60, what="nothing processing")
+
+
+def test_sigterm_finishes_what_runs_and_moves_what_only_it_has(own: Client, cluster: Cluster) -> None:
+    value = own.submit(list, range(1000), workers=["a"])
+    value.result(timeout=30)
+    running = own.submit(lambda: time.sleep(1) or "done", workers=["a"], allow_other_workers=True)
+    wait_until(lambda: any(own.processing().values()), what="a task runs")
+    os.kill(cluster.processes[1].pid, signal.SIGTERM)
+    wait_until(lambda: len(own.scheduler_info(n_workers=-1)["workers"]) == 1, seconds=60, what="worker a leaves")
+    assert running.result(timeout=30) == "done"
+    assert value.result(timeout=30) == list(range(1000))
+    story = own.story(value.key)
+    assert sum(entry[2] == "processing" for entry in story if len(entry) > 2) == 1, "it was computed once"
