@@ -79,6 +79,12 @@ impl Error {
     /// The error with its causes, as one sentence.
     pub fn sentence(&self) -> String {
         let mut text = self.to_string();
+        // The API server's own sentence, without the parts it is made of.
+        if let Self::Api { source, .. } = self
+            && let kube::Error::Api(status) = &**source
+        {
+            return format!("{text}: {}", status.message);
+        }
         let mut source = std::error::Error::source(self);
         while let Some(error) = source {
             let next = error.to_string();

@@ -247,7 +247,13 @@ impl PodView {
                 )
             {
                 let message = format!("container {}: {}", container.name, waiting.message);
-                return Some((waiting.reason.clone(), message));
+                // The kubelet says the one while it tries and the other while it
+                // waits; to the owner it is one and the same.
+                let reason = match waiting.reason.as_str() {
+                    "ErrImagePull" => "ImagePullBackOff",
+                    reason => reason,
+                };
+                return Some((reason.to_owned(), message));
             }
         }
         if status.phase == "Failed" {
