@@ -7,7 +7,10 @@ use crate::{crds, tidy, workspace};
 
 /// Tools that are used where they are installed: program, arguments.
 const OPTIONAL_TOOLS: &[(&str, &[&str])] = &[
-    ("helm", &["lint", "charts/oxidask-crds"]),
+    (
+        "helm",
+        &["lint", "charts/oxidask-crds", "charts/oxidask-operator"],
+    ),
     (
         "cargo-deny",
         &["--offline", "check", "bans", "licenses", "sources"],

@@ -101,6 +101,17 @@ async fn nothing_is_asked_of_the_api_server_at_rest() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_cluster_takes_few_requests_besides_its_children() {
+    let fake = Fake::default();
+    let _life = ready_cluster(&fake, 10).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let calls = fake.with(|state| state.calls.clone());
+    let writes: Vec<&String> = calls.iter().filter(|call| !call.starts_with("GET")).collect();
+    // Scheduler, Service, group and ten workers; the rest are statuses.
+    assert!(writes.len() <= 13 + 6, "{} writes: {writes:#?}", writes.len());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_restarted_operator_changes_nothing() {
     let fake = Fake::default();
     ready_cluster(&fake, 3).await.stop().await;
