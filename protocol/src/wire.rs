@@ -463,6 +463,8 @@ macro_rules! wire_ops {
         }
 
         impl $crate::message::Operation for $name {
+            // Inlined, so that a message of 300 bytes is built where it stays.
+            #[inline]
             fn decode_op(op: &str, r: &mut $crate::msgpack::Reader<'_>) -> Result<Self, $crate::DecodeError> {
                 Ok(match op {
                     $( $op => {
@@ -478,6 +480,7 @@ macro_rules! wire_ops {
         }
 
         impl $crate::wire::Decode for $name {
+            #[inline]
             fn decode(r: &mut $crate::msgpack::Reader<'_>) -> Result<Self, $crate::DecodeError> {
                 let op = $crate::message::peek_op(r)?;
                 $crate::message::Operation::decode_op(op, r)

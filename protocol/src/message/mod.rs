@@ -90,6 +90,7 @@ pub fn decode_batch<T: Decode>(frames: &[Bytes]) -> Result<Vec<T>, DecodeError> 
 const SMALLEST_ITEM: usize = 5;
 
 /// Reads one message of a batch, or `None` for the `"OK"` that ends it.
+#[inline]
 fn read_item<T: Decode>(r: &mut Reader<'_>) -> Result<Option<T>, DecodeError> {
     if r.is_map()? {
         return T::decode(r).map(Some);
