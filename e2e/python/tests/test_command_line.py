@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import dask
 import pytest
 from conftest import OURS
 from distributed import Client
@@ -94,3 +95,71 @@ def test_idle_timeout_ends_an_idle_scheduler():
     done = run("--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--idle-timeout", "1s", seconds=30)
     assert done.returncode == 0
     assert time.monotonic() - start >= 1
+
+
+def test_the_pid_file_lives_as_long_as_the_process(tmp_path):
+    path = tmp_path / "pid"
+    with Cluster(f"{OURS} --host {{host}} --port {{port}} --no-dashboard --pid-file {path}", "unused") as cluster:
+        assert int(path.read_text()) == cluster.scheduler.pid
+        cluster.terminate()
+        assert not path.exists()
+
+
+def test_a_preloaded_module_is_set_up_and_torn_down(tmp_path):
+    module = tmp_path / "mark.py"
+    module.write_text(
+        f"""
+import pathlib, sys
+here = pathlib.Path({str(tmp_path)!r})
+def dask_setup(scheduler):
+    assert not (here / "up").exists()
+    (here / "up").write_text(scheduler.address)
+def dask_teardown(scheduler):
+    (here / "down").write_text("")
+"""
+    )
+    with Cluster(f"{OURS} --host {{host}} --port {{port}} --no-dashboard --preload {module}", "unused") as cluster:
+        wait_until((tmp_path / "up").exists)
+        wait_until(lambda: (tmp_path / "up").read_text() == cluster.address)
+        cluster.terminate()
+        assert (tmp_path / "down").exists()
+
+
+def test_a_preload_that_fails_ends_the_scheduler(tmp_path):
+    (tmp_path / "bad.py").write_text("raise ValueError('out of order')")
+    flags = ["--no-dashboard", "--python", sys.executable, "--preload", str(tmp_path / "bad.py")]
+    done = run("--host", "127.0.0.1", "--port", "0", *flags, seconds=60)
+    assert done.returncode != 0
+    assert "preload" in done.stderr and "out of order" in done.stderr
+
+
+def start_log(**environment: str) -> str:
+    """What a scheduler with these variables says at its start."""
+    with Cluster(f"{OURS} --host {{host}} --port {{port}} --no-dashboard", "unused", **environment) as cluster:
+        return cluster.scheduler.output(100_000)
+
+
+def test_stocks_own_defaults_passed_on_as_a_whole_cause_no_warning():
+    import distributed  # noqa: F401  its defaults are part of the configuration
+
+    with dask.config.set({}):
+        whole = dask.config.serialize(dask.config.global_config)
+    assert "without effect" not in start_log(DASK_INTERNAL_INHERIT_CONFIG=whole)
+
+
+def test_keys_without_effect_are_named_in_one_warning():
+    log = start_log(
+        DASK_DISTRIBUTED__COMM__COMPRESSION="lz4",
+        DASK_DISTRIBUTED__SCHEDULER__VALIDATE="True",
+        DASK_DISTRIBUTED__SCHEDULER__NO_SUCH_KEY="1",
+    )
+    (line,) = [line for line in log.splitlines() if "without effect" in line]
+    for key in ("comm.compression", "scheduler.validate", "no_such_key"):
+        assert key in line
+
+
+def test_encryption_that_is_required_but_not_configured_is_an_error(monkeypatch):
+    monkeypatch.setenv("DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION", "True")
+    done = run("--host", "127.0.0.1", "--port", "0", "--no-dashboard")
+    assert done.returncode != 0
+    assert "--tls-cert" in done.stderr

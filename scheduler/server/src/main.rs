@@ -1,5 +1,7 @@
 //! `dask-scheduler`: the scheduler of a Dask cluster.
 
+use std::process::ExitCode;
+
 use clap::Parser;
 use oxidask_scheduler_server::args::Args;
 use oxidask_scheduler_server::config::settings;
@@ -7,10 +9,19 @@ use oxidask_scheduler_server::run::run;
 use oxidask_settings::{Config, Sources, telemetry};
 use tracing::warn;
 
-fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
+fn main() -> ExitCode {
+    match start(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(args: &Args) -> anyhow::Result<()> {
     let config = Config::load(&Sources::of_process())?;
-    let (settings, notes) = settings(&args, &config)?;
+    let (settings, notes) = settings(args, &config)?;
     let log = telemetry::start(&config, settings.log_length);
     for note in notes {
         warn!("{note}");

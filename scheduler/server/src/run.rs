@@ -80,10 +80,31 @@ pub async fn run(
     tokio::spawn(questions::run(Arc::clone(&server), work.questions));
     tokio::spawn(idle::watch(Arc::clone(&server)));
     ready(&server);
-    let reason = stopped(&server).await?;
+    let mut stopped = Box::pin(stopped(&server));
+    let reason = tokio::select! {
+        biased;
+        reason = &mut stopped => reason?,
+        preloaded = preload(&server) => {
+            preloaded?;
+            stopped.await?
+        }
+    };
     info!(reason, "scheduler is closing");
     close(&server).await;
     Ok(())
+}
+
+/// Runs the modules of `--preload` in the process beside the scheduler.
+async fn preload(server: &Server) -> anyhow::Result<()> {
+    if server.settings.preload.is_empty() {
+        return Ok(());
+    }
+    let (modules, argv) = server.settings.preload.iter().cloned().unzip();
+    server
+        .aside
+        .preload(modules, argv)
+        .await
+        .context("failed to preload")
 }
 
 /// A file that goes with the process, if one is asked for.
@@ -111,6 +132,9 @@ async fn stopped(server: &Server) -> anyhow::Result<String> {
 /// How long peers may take to hear that the scheduler closes.
 const FAREWELL: std::time::Duration = std::time::Duration::from_millis(500);
 
+/// How long plugins and preloads may take for their end.
+const TEARDOWN: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// Tells all workers to shut down, then ends every connection.
 async fn close(server: &Arc<Server>) {
     let outboxes: Vec<_> = {
@@ -131,8 +155,15 @@ async fn close(server: &Arc<Server>) {
             outbox.flushed().await;
         }
     };
-    if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
+    let (told, closed) = tokio::join!(
+        tokio::time::timeout(FAREWELL, farewell),
+        tokio::time::timeout(TEARDOWN, server.aside.close()),
+    );
+    if told.is_err() {
         warn!("some workers did not take the last message in time");
+    }
+    if closed.is_err() {
+        warn!("plugins and preloads did not end in time");
     }
     server.shutdown.cancel();
     // Connection tasks see the token when they run next.

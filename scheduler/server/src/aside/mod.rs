@@ -282,8 +282,9 @@ impl Aside {
             [("modules", Value::array(modules)), ("argv", argv)],
             Vec::new(),
         );
-        let _ = self.commands.send(Command::KeepPreload(call.clone()));
-        self.call(call).await?;
+        self.call(call.clone()).await?;
+        // Kept only now: the process that this very call starts must not run the modules twice.
+        let _ = self.commands.send(Command::KeepPreload(call));
         Ok(())
     }
 
