@@ -106,9 +106,16 @@ async fn a_cluster_takes_few_requests_besides_its_children() {
     let _life = ready_cluster(&fake, 10).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     let calls = fake.with(|state| state.calls.clone());
-    let writes: Vec<&String> = calls.iter().filter(|call| !call.starts_with("GET")).collect();
+    let writes: Vec<&String> = calls
+        .iter()
+        .filter(|call| !call.starts_with("GET"))
+        .collect();
     // Scheduler, Service, group and ten workers; the rest are statuses.
-    assert!(writes.len() <= 13 + 6, "{} writes: {writes:#?}", writes.len());
+    assert!(
+        writes.len() <= 13 + 6,
+        "{} writes: {writes:#?}",
+        writes.len()
+    );
 }
 
 #[tokio::test(start_paused = true)]

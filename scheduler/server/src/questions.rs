@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use crate::aside::{Question, TaskInfo};
 use crate::conn::request;
 use crate::driver::Driver;
-use crate::rpc;
+use crate::rpc::{self, plugins};
 use crate::server::Server;
 
 /// Answers questions as they come.
@@ -31,6 +31,10 @@ pub async fn run(server: Arc<Server>, mut questions: mpsc::UnboundedReceiver<Que
                     };
                     let _ = reply.send(frames);
                 });
+            }
+            Question::HooksChanged { reply } => {
+                plugins::observe(&server);
+                let _ = reply.send(());
             }
             Question::TaskCount { reply } => {
                 let _ = reply.send(server.driver().core().task_count() as u64);

@@ -230,8 +230,6 @@ impl Driver {
         let id = asked.id;
         if asked.what == "hooks" {
             self.hooks.set(asked.hooks.iter().map(String::as_str));
-            let _ = outbox.send(question::answer(id, Value::Nil, Vec::new()));
-            return;
         }
         match asked.pose() {
             Some((question, answer)) => {
@@ -253,6 +251,10 @@ impl Driver {
             return;
         };
         self.hooks.set([]);
+        // Nobody waits for this answer.
+        let _ = self.questions.send(Question::HooksChanged {
+            reply: oneshot::channel().0,
+        });
         let status = process.child.ended().await;
         let output = process.child.output();
         let mut text = format!(

@@ -38,6 +38,12 @@ pub enum Question {
         /// The tasks that exist, each once.
         reply: oneshot::Sender<Vec<TaskInfo>>,
     },
+    /// Other hooks are wanted than before ([`super::Aside::wants`] says which). User code goes on when this is
+    /// answered, and counts on being told of all that happens from then on.
+    HooksChanged {
+        /// Answered when what happens is reported accordingly.
+        reply: oneshot::Sender<()>,
+    },
     /// An attribute of the scheduler by its Python name: `address`, `id`, `clients`, `idle_since`, `idle_timeout`,
     /// `generation`, `unrunnable`, `total_memory`…
     Attribute {
@@ -107,7 +113,7 @@ impl TaskInfo {
 pub(super) struct Asked {
     pub(super) id: u64,
     pub(super) what: String,
-    /// Names of hooks, for the one question that the driver answers itself.
+    /// Names of hooks, which the driver notes before it passes the question on.
     pub(super) hooks: Vec<String>,
     keys: Vec<Key>,
     closure: bool,
@@ -174,6 +180,10 @@ impl Asked {
                     Waiting::Tasks(answer),
                 )
             }
+            "hooks" => {
+                let (reply, answer) = oneshot::channel();
+                (Question::HooksChanged { reply }, Waiting::Hooks(answer))
+            }
             "attribute" => {
                 let (reply, answer) = oneshot::channel();
                 (
@@ -196,6 +206,7 @@ enum Waiting {
     Keys(oneshot::Receiver<Vec<Key>>),
     Tasks(oneshot::Receiver<Vec<TaskInfo>>),
     Attribute(oneshot::Receiver<Option<Value>>),
+    Hooks(oneshot::Receiver<()>),
 }
 
 impl Waiting {
@@ -218,6 +229,11 @@ impl Waiting {
                         .map(|task| task.into_value(&mut parts))
                         .collect(),
                 )
+            }
+            Self::Hooks(answer) => {
+                // Dropped: nothing is reported any more, since the scheduler ends.
+                let _ = answer.await;
+                Value::Nil
             }
             Self::Attribute(answer) => match answer.await {
                 Ok(Some(value)) => Value::Array(vec![true.into(), value]),

@@ -104,7 +104,6 @@ pub(super) async fn register_scheduler(server: &Arc<Server>, body: RegisterPlugi
         .await
         .map_err(refusal)?;
     server.intake.set_plugin(&name, Some(plugin));
-    observe(server);
     Answer::nil()
 }
 
@@ -116,12 +115,11 @@ pub(super) async fn unregister_scheduler(server: &Arc<Server>, name: &str) -> Ou
         .await
         .map_err(refusal)?;
     server.intake.set_plugin(name, None);
-    observe(server);
     Answer::nil()
 }
 
 /// Has transitions reported exactly while a plugin wants to hear of them.
-pub(super) fn observe(server: &Server) {
+pub fn observe(server: &Server) {
     let wanted = server.aside.wants(Hook::Transition);
     server.driver().observe_transitions(wanted);
 }

@@ -55,10 +55,7 @@ pub async fn feed(server: Arc<Server>, mut comm: Comm, body: Feed) -> Result<(),
         tokio::select! {
             biased;
             message = feed.next() => match message {
-                Some(Ok(message)) => {
-                    plugins::observe(&server);
-                    comm.writer.write(&message).await?;
-                }
+                Some(Ok(message)) => comm.writer.write(&message).await?,
                 Some(Err(error)) => {
                     return comm.writer.write(&encode_one(&*refusal(error))).await;
                 }
