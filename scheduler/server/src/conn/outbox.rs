@@ -332,3 +332,6 @@ impl Flusher {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
