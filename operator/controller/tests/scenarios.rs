@@ -294,6 +294,38 @@ async fn a_silent_scheduler_holds_a_scale_down_up_for_the_drain_timeout_at_most(
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_last_workers_finish_their_tasks_and_do_not_wait_for_a_place_for_results() {
+    let fake = Fake::default();
+    let _life = ready_cluster(&fake, 2).await;
+    let busy = fake.workers("simple-default")[0]["metadata"]["name"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    fake.with(|state| {
+        state.scheduler.moving = 1000;
+        state.scheduler.processing.insert(busy, 1);
+    });
+    fake.patch(
+        GROUPS,
+        "simple-default",
+        &json!({"spec": {"worker": {"replicas": 0}}}),
+    );
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(
+        fake.workers("simple-default").len(),
+        2,
+        "a task is executing"
+    );
+    fake.with(|state| state.scheduler.processing.clear());
+    let began = tokio::time::Instant::now();
+    fake.until("no workers", |fake| {
+        fake.workers("simple-default").is_empty()
+    })
+    .await;
+    assert!(began.elapsed() < Duration::from_secs(3));
+}
+
+#[tokio::test(start_paused = true)]
 async fn pods_that_never_became_ready_go_without_asking() {
     let fake = Fake::default();
     let _life = ready_cluster(&fake, 2).await;

@@ -228,15 +228,15 @@ impl Batch {
                         namespace,
                         name,
                         error,
-                        "the scheduler could not be reached in time: workers go with what they have"
+                        "workers could not be retired in time: they go with what they have"
                     );
-                    self.tell(format!("The scheduler could not be reached for {:?}, workers were ended with what they had: {error}", self.timeout)).await;
+                    self.tell(format!("Workers could not be retired within {:?} and were ended with what they had: {error}", self.timeout)).await;
                     return "deadline";
                 }
                 Err(error) => {
                     warn!(
                         namespace,
-                        name, error, "the scheduler cannot be reached, trying again"
+                        name, error, "workers cannot be retired yet, trying again"
                     );
                     tokio::time::sleep(TRY_AGAIN.min(self.left())).await;
                 }
@@ -245,16 +245,17 @@ impl Batch {
     }
 
     async fn tell(&self, note: String) {
+        self.warn("DrainTimeout", note).await;
+    }
+
+    async fn warn(&self, reason: &str, note: String) {
         if let Some(group) = self
             .context
             .stores
             .groups
             .get(&self.group.namespace, &self.group.name)
         {
-            self.context
-                .events
-                .warning(&*group, "DrainTimeout", note)
-                .await;
+            self.context.events.warning(&*group, reason, note).await;
         }
     }
 
@@ -277,15 +278,16 @@ impl Batch {
             .workers(&endpoint)
             .await
             .map_err(|error| error.to_string())?;
+        let connected = infos.len();
         let found = by_deployment(&self.victims, infos);
-        let addresses: Vec<String> = found
-            .into_values()
-            .flatten()
-            .map(|info| info.address)
-            .collect();
-        if addresses.is_empty() {
+        let infos: Vec<WorkerInfo> = found.into_values().flatten().collect();
+        if infos.is_empty() {
             return Ok(None);
         }
+        if infos.len() == connected {
+            return self.last_ones(infos).await;
+        }
+        let addresses: Vec<String> = infos.into_iter().map(|info| info.address).collect();
         let mut rest = addresses;
         loop {
             let retired = self
@@ -300,5 +302,29 @@ impl Batch {
             }
             tokio::time::sleep(TRY_AGAIN.min(self.left())).await;
         }
+    }
+
+    /// When every worker of the cluster is to go, there is nobody to take their
+    /// results: whoever asks for no workers gives them up. Tasks may still end.
+    async fn last_ones(&self, infos: Vec<WorkerInfo>) -> Result<Option<Vec<String>>, String> {
+        let busy: Vec<String> = infos
+            .iter()
+            .filter(|info| info.processing > 0)
+            .map(|info| info.address.clone())
+            .collect();
+        if busy.is_empty() {
+            let results: u64 = infos.iter().map(|info| info.results).sum();
+            if results > 0 {
+                let note =
+                    format!("The last workers of the cluster end, and {results} results with them");
+                self.warn("ResultsDropped", note).await;
+            }
+            return Ok(Some(Vec::new()));
+        }
+        if self.left().is_zero() {
+            return Ok(Some(busy));
+        }
+        tokio::time::sleep(TRY_AGAIN.min(self.left())).await;
+        Err("its workers still execute tasks".to_owned())
     }
 }

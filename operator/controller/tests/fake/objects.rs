@@ -212,12 +212,31 @@ impl State {
             format!("{}-abc-xyz", path.2),
         );
         if self.objects.contains_key(&pod) {
-            let is_worker = deployment["metadata"]["labels"]["dask.org/component"] == "worker";
-            if is_worker && !self.scheduler.doomed && self.scheduler.would_lose(&path.2) {
+            let labels = &deployment["metadata"]["labels"];
+            let is_worker = labels["dask.org/component"] == "worker";
+            if is_worker
+                && !self.scheduler.doomed
+                && self.scheduler.would_lose(&path.2)
+                && self.has_staying_workers(labels)
+            {
                 self.lost.push(path.2.clone());
             }
             self.remove(&pod);
         }
+    }
+}
+
+impl State {
+    /// Whether a cluster has workers that are not being retired: results can
+    /// be moved to them.
+    fn has_staying_workers(&self, labels: &Value) -> bool {
+        self.objects.iter().any(|(path, object)| {
+            let meta = &object["metadata"];
+            path.0 == DEPLOYMENTS
+                && meta["labels"]["dask.org/component"] == "worker"
+                && meta["labels"]["dask.org/cluster-name"] == labels["dask.org/cluster-name"]
+                && meta["annotations"]["oxidask.io/retiring-since"].is_null()
+        })
     }
 }
 
