@@ -130,6 +130,34 @@ impl Metadata {
     }
 }
 
+/// Names of all packages that a member links when it is built by itself, with the features that it asks for.
+pub(crate) fn linked_alone(member: &str) -> Result<BTreeSet<String>> {
+    let output = workspace::cargo(&[
+        "tree",
+        "--edges",
+        "normal",
+        "--prefix",
+        "none",
+        "--format",
+        "{p}",
+        "--package",
+        member,
+    ])
+    .output()
+    .context("cannot run cargo tree")?;
+    ensure!(
+        output.status.success(),
+        "cargo tree: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    let text = String::from_utf8_lossy(&output.stdout);
+    Ok(text
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .map(str::to_owned)
+        .collect())
+}
+
 fn host_triple() -> Result<String> {
     let output = workspace::command("rustc")
         .arg("-vV")

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::sources::Source;
-use crate::metadata::Metadata;
+use crate::metadata::{self, Metadata};
 
 /// The pure crates: name and folder.
 const CORES: &[(&str, &str)] = &[
@@ -83,6 +83,7 @@ const PROTOCOL_VALUES: &[&str] = &[
     "Address",
     "key",
     "payload",
+    "exception",
 ];
 
 pub(super) fn check_dependencies(metadata: &Metadata) -> Vec<String> {
@@ -104,8 +105,15 @@ pub(super) fn check_dependencies(metadata: &Metadata) -> Vec<String> {
                 ));
             }
         }
-        let linked = metadata.linked_into(package);
-        for runtime in RUNTIMES.iter().filter(|runtime| linked.contains(*runtime)) {
+        // Not from `metadata`, which turns on whatever feature any crate of the workspace asks for.
+        let linked = match metadata::linked_alone(name) {
+            Ok(linked) => linked,
+            Err(error) => {
+                findings.push(format!("{name}: its packages cannot be listed: {error:#}"));
+                continue;
+            }
+        };
+        for runtime in RUNTIMES.iter().filter(|runtime| linked.contains(**runtime)) {
             findings.push(format!("{name} links {runtime} through a dependency; find it with `cargo tree -p {name} -e normal -i {runtime}` and turn off the feature"));
         }
     }
