@@ -47,7 +47,7 @@ class Cluster(clusters.Cluster):
         self.spec = spec
         self.uses = 1
         commands = os.environ["CONF_SCHEDULER"], os.environ["CONF_WORKER"]
-        super().__init__(*commands, host=spec.host, **QUIET, **dict(spec.env))
+        super().__init__(*commands, host=spec.host, **{**QUIET, **dict(spec.env)})
         try:
             self.workers = self.add_workers(spec.workers)
         except BaseException:
