@@ -1,10 +1,13 @@
 //! The owner of the state machine and of the store: takes one input after the other and does what they ask for.
 
 mod actions;
+mod control;
+mod death;
 mod executor;
 mod gets;
 mod memory;
 mod queries;
+mod reports;
 mod requests;
 mod scheduler;
 
@@ -178,7 +181,7 @@ pub(crate) struct Driver {
     /// The executor is being killed to be replaced.
     replacing: bool,
     /// How the last executor died.
-    death: Option<executor::Death>,
+    death: Option<death::Death>,
 }
 
 impl Driver {

@@ -1,0 +1,234 @@
+//! What the executor says beside its reports, and asks.
+
+use std::{sync::Arc, time::Duration};
+
+use oxidask_protocol::{Key, Payload, Value, message::decode_one};
+use oxidask_worker_core::EventKind;
+
+use super::{Driver, Outgoing, queries::key_value};
+use crate::{
+    executor::wire::{ControlMessage, control},
+    store::{Entry, MemoryFile},
+};
+
+impl Driver {
+    pub(super) fn executor_says(&mut self, generation: u64, message: ControlMessage) {
+        if !self.is_current(generation) {
+            return;
+        }
+        match message.op() {
+            "sealed" => self.sealed(&message),
+            "secede" => {
+                if let (Some(key), Some(seconds)) = (message.key(), message.f64("duration")) {
+                    self.seceded(key, seconds);
+                }
+            }
+            "send" => {
+                if let Some(packed) = message.bin("message") {
+                    self.outgoing.push(Outgoing::Packed(packed.clone()));
+                }
+            }
+            "reply" => {
+                if let Some(reply) = message.uint("id").and_then(|id| self.relays.remove(&id)) {
+                    let _ = reply.send(Ok(message.parts));
+                }
+            }
+            "handlers" => {
+                self.handlers = message.texts("names").into_iter().collect();
+                for (op, frames, reply) in std::mem::take(&mut self.early_relays) {
+                    self.relay(op, frames, reply);
+                }
+            }
+            "stream-handlers" => self.stream_handlers.extend(message.texts("names")),
+            "extensions" => self.has_extensions = true,
+            "heartbeat" => self.heartbeat(&message),
+            "plugin-added" => {
+                self.plugins_pending.remove(message.text("name"));
+                self.start_waiting();
+            }
+            "close" => self.close(
+                message.flag("graceful"),
+                "a task closes this worker".to_owned(),
+            ),
+            "call" => self.call(&message),
+            "environ" => self.environ(&message),
+            "watch-transitions" => self.core.watch_transitions(),
+            op => tracing::warn!(op, "unknown message of the executor"),
+        }
+    }
+
+    /// A nanny plugin changed the environment; the next executor has it, and that may be wanted at once.
+    fn environ(&mut self, message: &ControlMessage) {
+        for (name, value) in message
+            .fields
+            .field("environ")
+            .and_then(Value::as_map)
+            .unwrap_or_default()
+        {
+            if let (Some(name), Some(value)) = (name.as_str(), value.as_str()) {
+                self.environment.retain(|(known, _)| known != name);
+                self.environment.push((name.to_owned(), value.to_owned()));
+            }
+        }
+        if message.flag("restart")
+            && let Some(executor) = &self.executor
+        {
+            self.replacing = true;
+            executor.kill();
+        }
+    }
+
+    fn heartbeat(&mut self, message: &ControlMessage) {
+        let decode = |field: &str| {
+            let bytes = message.bin(field)?.clone();
+            decode_one::<Value>(&[bytes]).ok()
+        };
+        if let Some(extensions) = decode("extensions") {
+            self.extensions = extensions;
+        }
+        if let Some(Value::Map(digests)) = decode("digests") {
+            self.digests.extend(digests);
+        }
+    }
+
+    fn seceded(&mut self, key: Key, seconds: f64) {
+        if let Some(run) = self.running.values_mut().find(|run| run.key == key) {
+            run.seceded = true;
+        }
+        let compute_duration = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        self.event(
+            EventKind::Seceded {
+                key,
+                compute_duration,
+            },
+            "secede",
+        );
+    }
+
+    /// The executor has serialised a value.
+    fn sealed(&mut self, message: &ControlMessage) {
+        let Some(id) = message.uint("id") else { return };
+        let (pid, fd) = (
+            self.executor.as_ref().map_or(0, |executor| executor.pid),
+            message.uint("fd"),
+        );
+        let payload = match (message.bin("header"), fd) {
+            (None, _) => None,
+            (Some(header), None) => Some((
+                Payload::serialized(header.clone(), message.parts.clone()),
+                None,
+            )),
+            (Some(header), Some(fd)) => {
+                let file = MemoryFile::of_executor(pid, fd, message.places());
+                if let Some(executor) = &self.executor {
+                    let fds = Value::Array(vec![Value::Int(fd.into())]);
+                    executor.send_control(control("took", vec![("fds", fds)], Vec::new()));
+                }
+                match file {
+                    Ok(file) => Some((
+                        Payload::serialized(header.clone(), file.frames()),
+                        Some(Arc::new(file)),
+                    )),
+                    Err(error) => {
+                        tracing::error!(%error, "a memory file of the executor cannot be used");
+                        None
+                    }
+                }
+            }
+        };
+        let Some((payload, file)) = payload else {
+            self.gets.value_gone(id);
+            self.sealed_for_spilling(id, None);
+            return;
+        };
+        self.gets.value_ready(id, &payload);
+        self.sealed_for_spilling(id, (!message.flag("pinned")).then_some(&payload));
+        if let Some((_, entry)) = self.store.by_id(id) {
+            if message.flag("pinned") {
+                entry.pinned = true;
+            } else if !entry.actor {
+                // An actor is serialised as a proxy, which is no copy of its value.
+                entry.payload = Some(payload);
+                entry.file = file;
+            }
+        }
+    }
+
+    /// The executor asks and waits for an answer.
+    fn call(&mut self, message: &ControlMessage) {
+        let mut fields = vec![(
+            "id",
+            Value::Int(message.uint("id").unwrap_or_default().into()),
+        )];
+        let mut parts = Vec::new();
+        match message.text("what") {
+            "keys" => {
+                let keys = self.store.iter().map(|(key, _)| key_value(key)).collect();
+                fields.push(("keys", Value::Array(keys)));
+            }
+            "tasks" => {
+                let tasks = self.core.snapshot().map(|(key, state, nbytes)| {
+                    Value::Array(vec![
+                        key_value(key),
+                        Value::Str(state.into()),
+                        Value::Int(nbytes.into()),
+                    ])
+                });
+                fields.push(("tasks", Value::Array(tasks.collect())));
+            }
+            "status" => fields.push(("status", Value::Str(self.status.name().into()))),
+            "data" => match message.key().and_then(|key| self.store.get_mut(&key)) {
+                Some(Entry {
+                    id,
+                    payload: Some(payload),
+                    in_executor,
+                    ..
+                }) => {
+                    *in_executor = true;
+                    // The message's own `id` answers the call; the value's is another field.
+                    fields.push(("value", Value::Int((*id).into())));
+                    fields.push(("header", Value::Bin(payload.header.clone())));
+                    parts = payload.frames.as_slice().to_vec();
+                }
+                Some(Entry {
+                    id,
+                    spilled: Some(file),
+                    in_executor,
+                    ..
+                }) => {
+                    *in_executor = true;
+                    fields.push(("value", Value::Int((*id).into())));
+                    fields.push(("header", Value::Bin(file.header().clone())));
+                    fields.push((
+                        "path",
+                        Value::Str(file.path().to_string_lossy().into_owned()),
+                    ));
+                    let place = |(offset, length): &(u64, u64)| {
+                        Value::Array(vec![
+                            Value::Int((*offset).into()),
+                            Value::Int((*length).into()),
+                        ])
+                    };
+                    fields.push((
+                        "places",
+                        Value::Array(file.places().iter().map(place).collect()),
+                    ));
+                }
+                _ => fields.push(("absent", Value::Bool(true))),
+            },
+            "scatter" => {
+                if let (Some(key), Some(header), Some(nbytes)) =
+                    (message.key(), message.bin("header"), message.uint("nbytes"))
+                {
+                    let payload = Payload::serialized(header.clone(), message.parts.clone());
+                    self.receive(key.clone(), payload, nbytes);
+                    self.event(EventKind::Scattered(vec![(key, nbytes)]), "update-data");
+                }
+            }
+            what => tracing::warn!(what, "the executor asks an unknown question"),
+        }
+        if let Some(executor) = &self.executor {
+            executor.send_control(control("answer", fields, parts));
+        }
+    }
+}
