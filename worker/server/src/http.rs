@@ -115,11 +115,24 @@ mod tests {
 
     #[test]
     fn documented_metrics_are_those_that_are_served() {
-        let text = render(&Value::map([("task_counts", Value::map([("ready", Value::Int(1))]))])).unwrap();
-        let mut served: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+        let text = render(&Value::map([(
+            "task_counts",
+            Value::map([("ready", Value::Int(1))]),
+        )]))
+        .unwrap();
+        let mut served: Vec<_> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+            .collect();
         served.sort_unstable();
-        let table = include_str!("../../../docs/metrics.md").split("## Worker").nth(1).unwrap();
-        let documented: Vec<_> = table.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+        let table = include_str!("../../../docs/metrics.md")
+            .split("## Worker")
+            .nth(1)
+            .unwrap();
+        let documented: Vec<_> = table
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
+            .collect();
         assert_eq!(documented, served);
     }
 

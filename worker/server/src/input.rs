@@ -14,6 +14,7 @@ use crate::{
         Newborn,
         wire::{ControlMessage, TaskMessage},
     },
+    shared::Shared,
     store::SpillFile,
     stream::StreamMessage,
     transfer::TransferOutcome,
@@ -112,7 +113,7 @@ pub(crate) enum Query {
 /// The answer to `get_data`.
 pub(crate) enum GetDataReply {
     /// The values that are here. The guard counts the transfer until it is dropped.
-    Data(Vec<(Key, Payload)>, ServeGuard),
+    Data(Vec<Shared>, ServeGuard),
     /// Too many transfers run.
     Busy,
 }

@@ -16,6 +16,7 @@ mod metrics;
 pub mod run;
 mod scheduler;
 mod settings;
+mod shared;
 mod store;
 mod stream;
 mod transfer;

@@ -16,6 +16,7 @@ use tokio::{net::TcpListener, sync::oneshot};
 use crate::{
     input::{CurrentInputs, GetDataReply, Input, Query, Request},
     scheduler::ask,
+    shared::{self, Proof, Shared},
     transfer::{Peers, TransferOutcome, chain},
 };
 
@@ -29,6 +30,8 @@ pub(crate) struct Context {
     pub(crate) peers: Peers,
     pub(crate) versions: Arc<std::sync::OnceLock<Value>>,
     pub(crate) address: Arc<str>,
+    /// For workers on this host that want to share memory.
+    pub(crate) proof: Option<Arc<Proof>>,
 }
 
 /// Accept connections for ever.
@@ -89,8 +92,14 @@ fn envelope(frames: &[Bytes]) -> Result<Envelope, DecodeError> {
 async fn serve(mut comm: Comm, context: Context) -> Result<(), String> {
     while let Some(frames) = comm.reader.read().await.map_err(|error| chain(&error))? {
         let envelope = envelope(&frames).map_err(|error| error.to_string())?;
-        if envelope.op == "get_data" {
-            get_data(&mut comm, &context, &frames).await?;
+        if envelope.op == "get_data" || envelope.op == shared::GET_DATA {
+            get_data(
+                &mut comm,
+                &context,
+                &frames,
+                envelope.op == shared::GET_DATA,
+            )
+            .await?;
             continue;
         }
         let answer = match answer(&envelope.op, frames, &context).await {
@@ -159,6 +168,12 @@ async fn answer(op: &str, frames: Vec<Bytes>, context: &Context) -> Result<Vec<B
                 .send(Input::Request(Request::FreeKeys { keys, stimulus_id }));
             Ok(value(&Value::Nil))
         }
+        shared::HELLO => Ok(value(
+            &context
+                .proof
+                .as_ref()
+                .map_or(Value::Nil, |proof| proof.answer()),
+        )),
         "close" => Ok(value(&Value::Str("OK".into()))),
         "ping" => Ok(value(&Value::Bin(Bytes::from_static(b"pong")))),
         "echo" => Ok(value(&field::<Value>(&frames, "data")?.unwrap_or_default())),
@@ -223,7 +238,12 @@ async fn query(context: &Context, query: Query) -> Result<Vec<Bytes>, String> {
 }
 
 /// `get_data`: the values, then the peer's "OK", which belongs to this exchange.
-async fn get_data(comm: &mut Comm, context: &Context, frames: &[Bytes]) -> Result<(), String> {
+async fn get_data(
+    comm: &mut Comm,
+    context: &Context,
+    frames: &[Bytes],
+    share: bool,
+) -> Result<(), String> {
     let keys = required(frames, "keys")?;
     let (reply, answer) = oneshot::channel();
     context
@@ -239,25 +259,46 @@ async fn get_data(comm: &mut Comm, context: &Context, frames: &[Bytes]) -> Resul
                 .map_err(|error| chain(&error))
         }
         GetDataReply::Data(data, guard) => {
-            let mut w = Writer::new();
-            w.map(2);
-            w.str("status");
-            w.str("OK");
-            w.str("data");
-            w.map(data.len());
-            for (key, payload) in &data {
-                w.raw(key.wire());
-                w.payload(payload);
-            }
             comm.writer
-                .write(&w.into_frames())
+                .write(&values(&data, share))
                 .await
                 .map_err(|error| chain(&error))?;
+            // Memory files stay open until the peer has them.
             comm.reader.read().await.map_err(|error| chain(&error))?;
+            drop(data);
             drop(guard);
             Ok(())
         }
     }
+}
+
+/// The reply to `get_data`; with `share`, values in memory files are named and not sent.
+fn values(data: &[Shared], share: bool) -> Vec<Bytes> {
+    let (named, sent): (Vec<_>, Vec<_>) = data
+        .iter()
+        .partition(|(_, _, file)| share && file.is_some());
+    let mut w = Writer::new();
+    w.map(if share { 3 } else { 2 });
+    w.str("status");
+    w.str("OK");
+    w.str("data");
+    w.map(sent.len());
+    for (key, payload, _) in sent {
+        w.raw(key.wire());
+        w.payload(payload);
+    }
+    if share {
+        w.str("files");
+        w.map(named.len());
+        for (key, payload, file) in named {
+            w.raw(key.wire());
+            match file {
+                Some(file) => shared::name(payload, file).encode(&mut w),
+                None => w.nil(),
+            }
+        }
+    }
+    w.into_frames()
 }
 
 async fn update_data(frames: &[Bytes], context: &Context) -> Result<Vec<Bytes>, String> {
@@ -337,10 +378,14 @@ async fn gather(frames: &[Bytes], context: &Context) -> Result<Vec<Bytes>, Strin
         for (worker, keys) in by_worker {
             match context
                 .peers
-                .get_data(&worker, &keys, &context.address)
+                .get_data(&worker, &keys, &context.address, 0)
                 .await
             {
                 TransferOutcome::Data { data, .. } => {
+                    let data: Vec<_> = data
+                        .into_iter()
+                        .map(|(key, payload, _)| (key, payload))
+                        .collect();
                     wanted.retain(|(key, _)| !data.iter().any(|(came, _)| came == key));
                     store(data, "gather".to_owned(), context).await?;
                     forget_holder(&mut wanted, &worker, &keys);

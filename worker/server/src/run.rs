@@ -23,6 +23,7 @@ use crate::{
     metrics::cpu_count,
     scheduler,
     settings::Settings,
+    shared::Proof,
     transfer::Peers,
 };
 
@@ -122,6 +123,7 @@ async fn worker(args: Args, settings: Arc<Settings>) -> Result<()> {
         peers: peers.clone(),
         versions: Arc::clone(&versions),
         address: address.clone(),
+        proof: Proof::new().map(Arc::new).ok(),
     };
     tokio::spawn(listener::listen(listener, settings.tls.clone(), context));
     tokio::spawn(signals(current.clone()));

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use oxidask_protocol::{
-    Key, Payload, Value,
+    Key, Value,
     address::{Address, Scheme},
     comm::{Comm, CommError, Tls, connect},
     frame::Limits,
@@ -13,17 +13,19 @@ use oxidask_protocol::{
 };
 use tokio::sync::Mutex;
 
+use crate::shared::{self, Shared};
+
 /// Connections kept open to one peer.
 const KEEP: usize = 2;
+
+/// How long a peer may take to say whether it shares memory.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How a transfer ended.
 #[derive(Debug)]
 pub(crate) enum TransferOutcome {
     /// What came; keys that did not come are not there.
-    Data {
-        data: Vec<(Key, Payload)>,
-        seconds: f64,
-    },
+    Data { data: Vec<Shared>, seconds: f64 },
     /// The peer serves too many others.
     Busy,
     /// The peer cannot be reached, broke off, stalled or sent nonsense.
@@ -37,6 +39,8 @@ pub(crate) struct Peers {
     pub(crate) connect_timeout: Duration,
     pub(crate) stall_timeout: Duration,
     idle: Arc<Mutex<HashMap<String, Vec<Comm>>>>,
+    /// By address: the process whose memory can be shared, or none if it cannot.
+    sharing: Arc<Mutex<HashMap<String, Option<u32>>>>,
 }
 
 impl Peers {
@@ -50,6 +54,7 @@ impl Peers {
             connect_timeout,
             stall_timeout,
             idle: Arc::default(),
+            sharing: Arc::default(),
         }
     }
 
@@ -86,15 +91,27 @@ impl Peers {
     /// Forget connections to a worker that left.
     pub(crate) async fn forget(&self, address: &str) {
         self.idle.lock().await.remove(address);
+        self.sharing.lock().await.remove(address);
     }
 
-    /// Ask `worker` for values.
-    pub(crate) async fn get_data(&self, worker: &str, keys: &[Key], who: &str) -> TransferOutcome {
+    /// Ask `worker` for values that are about `nbytes` large.
+    pub(crate) async fn get_data(
+        &self,
+        worker: &str,
+        keys: &[Key],
+        who: &str,
+        nbytes: u64,
+    ) -> TransferOutcome {
         let start = std::time::Instant::now();
-        let mut result = self.get_data_once(worker, keys, who, true).await;
+        let share = if nbytes >= shared::SHARE_BYTES {
+            self.shares_with(worker, who).await
+        } else {
+            None
+        };
+        let mut result = self.get_data_once(worker, keys, who, true, share).await;
         if matches!(result, Err((_, true))) {
             // The peer may have closed a connection that lay idle.
-            result = self.get_data_once(worker, keys, who, false).await;
+            result = self.get_data_once(worker, keys, who, false, share).await;
         }
         match result {
             Ok(Some(data)) => TransferOutcome::Data {
@@ -106,13 +123,45 @@ impl Peers {
         }
     }
 
+    /// The process of `worker` if it runs on this host and its memory can be shared. It is asked once.
+    async fn shares_with(&self, worker: &str, own: &str) -> Option<u32> {
+        if host(worker) != host(own) {
+            return None;
+        }
+        if let Some(known) = self.sharing.lock().await.get(worker) {
+            return *known;
+        }
+        let question = Value::map([
+            ("op", Value::Str(shared::HELLO.into())),
+            ("reply", Value::Bool(true)),
+        ]);
+        let answer = async {
+            let (mut comm, _) = self.take(worker).await.ok()?;
+            let answer = tokio::time::timeout(HELLO_TIMEOUT, comm.request(&question))
+                .await
+                .ok()?
+                .ok()?;
+            self.give_back(worker, comm).await;
+            Some(answer)
+        };
+        let shares = answer.await.and_then(|answer| shared::check(&answer));
+        tracing::debug!(
+            worker,
+            shares = shares.is_some(),
+            "asked whether memory can be shared"
+        );
+        self.sharing.lock().await.insert(worker.to_owned(), shares);
+        shares
+    }
+
     async fn get_data_once(
         &self,
         worker: &str,
         keys: &[Key],
         who: &str,
         pooled: bool,
-    ) -> Result<Option<Vec<(Key, Payload)>>, (String, bool)> {
+        share: Option<u32>,
+    ) -> Result<Option<Vec<Shared>>, (String, bool)> {
         let (mut comm, kept) = if pooled {
             self.take(worker)
                 .await
@@ -126,7 +175,10 @@ impl Peers {
             )
         };
         let fail = |error: CommError| (chain(&error), kept);
-        comm.writer.write(&request(keys, who)).await.map_err(fail)?;
+        comm.writer
+            .write(&request(keys, who, share.is_some()))
+            .await
+            .map_err(fail)?;
         let frames = match tokio::time::timeout(self.stall_timeout, comm.reader.read()).await {
             Ok(Ok(Some(frames))) => frames,
             Ok(Ok(None)) => return Err((format!("{worker} closed the connection"), kept)),
@@ -142,7 +194,7 @@ impl Peers {
             }
         };
         let Some(data) =
-            reply(&frames, keys).map_err(|text| (format!("{worker}: {text}"), false))?
+            reply(&frames, keys, share).map_err(|text| (format!("{worker}: {text}"), false))?
         else {
             self.give_back(worker, comm).await;
             return Ok(None);
@@ -158,11 +210,11 @@ impl Peers {
     }
 }
 
-fn request(keys: &[Key], who: &str) -> Vec<Bytes> {
+fn request(keys: &[Key], who: &str, share: bool) -> Vec<Bytes> {
     let mut w = Writer::new();
     w.map(4);
     w.str("op");
-    w.str("get_data");
+    w.str(if share { shared::GET_DATA } else { "get_data" });
     w.str("keys");
     w.set(keys.len());
     for key in keys {
@@ -176,7 +228,12 @@ fn request(keys: &[Key], who: &str) -> Vec<Bytes> {
 }
 
 /// The values of a reply, only those asked for; none if the peer is busy.
-fn reply(frames: &[Bytes], keys: &[Key]) -> Result<Option<Vec<(Key, Payload)>>, String> {
+fn reply(
+    frames: &[Bytes],
+    keys: &[Key],
+    share: Option<u32>,
+) -> Result<Option<Vec<Shared>>, String> {
+    let mut files = Vec::new();
     let mut r = Reader::of_message(frames).map_err(|error| error.to_string())?;
     let mut status = String::new();
     let mut data = None;
@@ -193,10 +250,16 @@ fn reply(frames: &[Bytes], keys: &[Key]) -> Result<Option<Vec<(Key, Payload)>>, 
                         if let Value::Payload(payload) = value
                             && keys.contains(&key)
                         {
-                            values.push((key, payload));
+                            values.push((key, payload, None));
                         }
                     }
                     data = Some(values);
+                }
+                "files" => {
+                    for _ in 0..r.map()? {
+                        let key = Key::read(&mut r)?;
+                        files.push((key, Value::decode(&mut r)?));
+                    }
                 }
                 _ => r.skip()?,
             }
@@ -205,10 +268,26 @@ fn reply(frames: &[Bytes], keys: &[Key]) -> Result<Option<Vec<(Key, Payload)>>, 
     };
     read().map_err(|error| error.to_string())?;
     match (status.as_str(), data) {
-        ("OK", Some(data)) => Ok(Some(data)),
+        ("OK", Some(mut data)) => {
+            for (key, name) in files.iter().filter(|(key, _)| keys.contains(key)) {
+                let opened = share.and_then(|pid| shared::open(pid, name));
+                let (payload, file) = opened.ok_or("a memory file of the peer cannot be opened")?;
+                data.push((key.clone(), payload, Some(file)));
+            }
+            Ok(Some(data))
+        }
         ("busy", _) => Ok(None),
         (status, _) => Err(format!("get_data ended with status {status:?}")),
     }
+}
+
+/// The host of `scheme://host:port`.
+fn host(address: &str) -> Option<&str> {
+    address
+        .split_once("://")?
+        .1
+        .rsplit_once(':')
+        .map(|(host, _)| host)
 }
 
 /// An error and its causes.

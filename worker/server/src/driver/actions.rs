@@ -30,7 +30,12 @@ impl Driver {
                     dependencies,
                 });
             }
-            Action::GatherDep { worker, keys, .. } => self.gather(worker, keys),
+            Action::GatherDep {
+                worker,
+                keys,
+                nbytes,
+                ..
+            } => self.gather(worker, keys, nbytes),
             Action::FreeData(key) => self.free(&key),
             Action::Send(message, stimulus_id) => self.send(message, &stimulus_id),
         }
@@ -110,14 +115,14 @@ impl Driver {
         })
     }
 
-    fn gather(&mut self, worker: Address, keys: Vec<Key>) {
+    fn gather(&mut self, worker: Address, keys: Vec<Key>, nbytes: u64) {
         let (peers, inputs, who) = (
             self.peers.clone(),
             self.inputs.clone(),
             self.address.clone(),
         );
         tokio::spawn(async move {
-            let outcome = peers.get_data(&worker, &keys, &who).await;
+            let outcome = peers.get_data(&worker, &keys, &who, nbytes).await;
             inputs.send(Input::Transfer { worker, outcome });
         });
     }

@@ -141,7 +141,7 @@ impl Driver {
             self.sealed_for_spilling(id, None);
             return;
         };
-        self.gets.value_ready(id, &payload);
+        self.gets.value_ready(id, &payload, file.as_ref());
         self.sealed_for_spilling(id, (!message.flag("pinned")).then_some(&payload));
         if let Some((_, entry)) = self.store.by_id(id) {
             if message.flag("pinned") {
@@ -221,7 +221,7 @@ impl Driver {
                     (message.key(), message.bin("header"), message.uint("nbytes"))
                 {
                     let payload = Payload::serialized(header.clone(), message.parts.clone());
-                    self.receive(key.clone(), payload, nbytes);
+                    self.receive(key.clone(), payload, nbytes, None);
                     self.event(EventKind::Scattered(vec![(key, nbytes)]), "update-data");
                 }
             }

@@ -6,13 +6,17 @@ use hashbrown::HashMap;
 use oxidask_protocol::{Key, Payload};
 use tokio::sync::oneshot;
 
-use crate::input::{GetDataReply, ServeGuard};
+use crate::{
+    input::{GetDataReply, ServeGuard},
+    shared::Shared,
+    store::MemoryFile,
+};
 
 /// A request that lacks some values yet.
 struct Pending {
     /// How many values it waits for.
     missing: usize,
-    data: Vec<(Key, Payload)>,
+    data: Vec<Shared>,
     reply: oneshot::Sender<GetDataReply>,
     guard: ServeGuard,
 }
@@ -31,7 +35,7 @@ impl Gets {
     /// serialised that nobody asked for before.
     pub(super) fn add(
         &mut self,
-        ready: Vec<(Key, Payload)>,
+        ready: Vec<Shared>,
         wanted: Vec<(u64, Key)>,
         reply: oneshot::Sender<GetDataReply>,
         serving: Arc<AtomicUsize>,
@@ -64,8 +68,13 @@ impl Gets {
     }
 
     /// The value `id` is serialised.
-    pub(super) fn value_ready(&mut self, id: u64, payload: &Payload) {
-        self.resolve(id, Some(payload));
+    pub(super) fn value_ready(
+        &mut self,
+        id: u64,
+        payload: &Payload,
+        file: Option<&Arc<MemoryFile>>,
+    ) {
+        self.resolve(id, Some((payload, file)));
     }
 
     /// The value `id` will not come: it is left out of the answers.
@@ -79,14 +88,14 @@ impl Gets {
         ids.into_iter().for_each(|id| self.resolve(id, None));
     }
 
-    fn resolve(&mut self, id: u64, payload: Option<&Payload>) {
+    fn resolve(&mut self, id: u64, value: Option<(&Payload, Option<&Arc<MemoryFile>>)>) {
         for (token, key) in self.waiting.remove(&id).unwrap_or_default() {
             let Some(pending) = self.pending.get_mut(&token) else {
                 continue;
             };
             pending.missing -= 1;
-            if let Some(payload) = payload {
-                pending.data.push((key, payload.clone()));
+            if let Some((payload, file)) = value {
+                pending.data.push((key, payload.clone(), file.cloned()));
             }
             if pending.missing == 0
                 && let Some(done) = self.pending.remove(&token)

@@ -10,7 +10,7 @@ use super::{Driver, RelayReply, Status};
 use crate::{
     executor::wire::control,
     input::{GetDataReply, Input, Request},
-    store::Entry,
+    store::{Entry, MemoryFile},
     transfer::TransferOutcome,
 };
 
@@ -53,8 +53,11 @@ impl Driver {
             match self.store.get(&key) {
                 Some(Entry {
                     payload: Some(payload),
+                    file,
                     ..
-                }) => ready.push((key, payload.clone())),
+                }) => {
+                    ready.push((key, payload.clone(), file.clone()));
+                }
                 Some(entry) => wanted.push((entry.id, key)),
                 // Left out: the requester asks the scheduler where it is.
                 None => {}
@@ -90,7 +93,7 @@ impl Driver {
 
     pub(super) fn unspilled(&mut self, id: u64, read: std::io::Result<Payload>) {
         match read {
-            Ok(payload) => self.gets.value_ready(id, &payload),
+            Ok(payload) => self.gets.value_ready(id, &payload, None),
             Err(error) => {
                 tracing::error!(%error, "a spilled value cannot be read; it is given up");
                 self.gets.value_gone(id);
@@ -139,19 +142,29 @@ impl Driver {
             .map(|(key, _, nbytes)| (key.clone(), *nbytes))
             .collect();
         for (key, payload, nbytes) in sized {
-            self.receive(key, payload, nbytes);
+            self.receive(key, payload, nbytes, None);
         }
         self.event(EventKind::Scattered(nbytes.clone()), stimulus_id);
         nbytes
     }
 
     /// Put a received value into the store, unless it is there.
-    pub(super) fn receive(&mut self, key: Key, payload: Payload, nbytes: u64) {
+    pub(super) fn receive(
+        &mut self,
+        key: Key,
+        payload: Payload,
+        nbytes: u64,
+        file: Option<Arc<MemoryFile>>,
+    ) {
         if self.core.in_memory(&key) {
             return;
         }
         let id = self.store.next_id();
-        if let Some(old) = self.store.insert(key, Entry::received(id, nbytes, payload))
+        let entry = Entry {
+            file,
+            ..Entry::received(id, nbytes, payload)
+        };
+        if let Some(old) = self.store.insert(key, entry)
             && old.in_executor
         {
             self.drops.push(old.id);
@@ -180,11 +193,11 @@ impl Driver {
             TransferOutcome::Data { data, seconds } => {
                 let mut sizes = Vec::with_capacity(data.len());
                 let mut total = 0;
-                for (key, payload) in data {
+                for (key, payload, file) in data {
                     let nbytes = payload.nbytes();
                     total += nbytes;
                     sizes.push((key.clone(), nbytes));
-                    self.receive(key, payload, nbytes);
+                    self.receive(key, payload, nbytes, file);
                 }
                 self.meter.transferred(&worker, total, seconds);
                 self.event(
