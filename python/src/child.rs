@@ -260,6 +260,11 @@ impl Child {
         self.output.tail.text()
     }
 
+    /// Forgets what the child has printed, so that [`output`](Self::output) is about what comes now.
+    pub fn forget_output(&self) {
+        self.output.tail.clear();
+    }
+
     /// Resident memory. Unit: bytes; `None` once the process has ended.
     pub fn resident(&self) -> Option<u64> {
         memory::resident(self.pid)

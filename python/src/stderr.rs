@@ -48,6 +48,14 @@ impl Tail {
         tail.drain(..excess);
     }
 
+    /// Forgets what was printed so far.
+    pub(crate) fn clear(&self) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+    }
+
     /// The text, without white space at its ends.
     pub(crate) fn text(&self) -> String {
         let tail = self.0.lock().unwrap_or_else(PoisonError::into_inner);

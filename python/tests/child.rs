@@ -64,6 +64,8 @@ async fn child_says_who_it_is_and_ends_with_its_connection() {
         ["python", "msgpack", "cloudpickle", "dask", "distributed"]
     );
     assert!(child.resident().unwrap() > 10 << 20);
+    child.forget_output();
+    assert_eq!(child.output(), "");
     drop(connection);
     until_gone(child.pid()).await;
 }

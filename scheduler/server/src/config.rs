@@ -12,6 +12,7 @@ use oxidask_settings::{Config, parse_duration};
 use crate::args::Args;
 use crate::config_keys::KEYS;
 use crate::extensions::Limits as ExtensionLimits;
+use crate::graph::IntakeConfig;
 use crate::listen::{Wanted, addresses, dashboard};
 use crate::settings::Settings;
 
@@ -59,6 +60,7 @@ pub fn settings(args: &Args, config: &Config) -> anyhow::Result<(Settings, Vec<S
             .duration("distributed.comm.timeouts.connect")?
             .unwrap_or(defaults.connect_timeout),
         python: args.python.clone(),
+        graph: graph_intake(args, config)?,
         preload: preload(args, config)?,
         scheduler_file: args.scheduler_file.clone(),
         pid_file: args.pid_file.clone(),
@@ -83,6 +85,23 @@ pub fn settings(args: &Args, config: &Config) -> anyhow::Result<(Settings, Vec<S
         ..Settings::default()
     };
     Ok((settings, notes))
+}
+
+fn graph_intake(args: &Args, config: &Config) -> anyhow::Result<IntakeConfig> {
+    let defaults = IntakeConfig::default();
+    Ok(IntakeConfig {
+        python: args.python.clone(),
+        helpers: config
+            .count("oxidask.graph.helpers")?
+            .unwrap_or(defaults.helpers),
+        timeout: config
+            .duration("oxidask.graph.timeout")?
+            .unwrap_or(defaults.timeout),
+        memory_limit: config
+            .bytes("oxidask.graph.memory-limit")?
+            .unwrap_or(defaults.memory_limit),
+        ..defaults
+    })
 }
 
 fn listen(

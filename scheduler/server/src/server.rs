@@ -16,7 +16,7 @@ use crate::conn::outbox::Flusher;
 use crate::conn::pool::Pool;
 use crate::coordinate::{self, Coordination};
 use crate::driver::{Chore, Driver};
-use crate::graph::{GraphIntake, IntakeConfig};
+use crate::graph::GraphIntake;
 use crate::plugins::Plugins;
 use crate::rpc::shuffle::Shuffles;
 use crate::settings::Settings;
@@ -108,10 +108,7 @@ impl Server {
             flusher: Arc::default(),
             timer,
             shutdown: CancellationToken::new(),
-            intake: GraphIntake::new(IntakeConfig {
-                python: settings.python.clone(),
-                ..IntakeConfig::default()
-            }),
+            intake: GraphIntake::new(settings.graph.clone()),
             coordination: Coordination::new(&settings.extensions),
             shuffles: Shuffles::default(),
             aside,

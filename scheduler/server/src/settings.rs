@@ -10,6 +10,7 @@ use oxidask_scheduler_core as core;
 
 use crate::conn::outbox::OutboxLimits;
 use crate::extensions::Limits as ExtensionLimits;
+use crate::graph::IntakeConfig;
 
 /// All settings of the server; those of the state machine are in [`core`](Self::core).
 #[derive(Clone, Debug)]
@@ -42,6 +43,8 @@ pub struct Settings {
     pub max_connections: usize,
     /// The interpreter as named on the command line.
     pub python: Option<PathBuf>,
+    /// How graphs are taken in (`oxidask.graph`); its interpreter is the one above.
+    pub graph: IntakeConfig,
     /// Modules to run at the start in the scheduler's Python process, with their arguments.
     pub preload: Vec<(String, Vec<String>)>,
     /// File that gets the identity of the scheduler as JSON.
@@ -81,6 +84,7 @@ impl Default for Settings {
             max_handshakes: 4096,
             max_connections: 100_000,
             python: None,
+            graph: IntakeConfig::default(),
             preload: Vec::new(),
             scheduler_file: None,
             pid_file: None,

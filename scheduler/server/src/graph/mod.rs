@@ -12,6 +12,7 @@ mod error;
 mod helper;
 mod intake;
 pub mod order;
+mod process;
 mod queue;
 mod request;
 
