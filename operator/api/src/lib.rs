@@ -1,7 +1,7 @@
 //! The resource types of `kubernetes.dask.org/v1`.
 //!
 //! Drop-in for the types of dask-kubernetes: every manifest that its CRDs
-//! accept is accepted here and reads back equal. [`crds`] gives the CRDs;
+//! accept is accepted here and reads back equal. [`crds()`] gives the CRDs;
 //! `cargo xtask crds` writes them to `crds/`.
 //!
 //! Pod and Service specs are carried as the JSON that the user wrote
