@@ -1,7 +1,7 @@
 //! The dask-worker binary.
 //!
 //! [`run::run`] puts the parts together. One task owns the state machine and the store and does whatever one input
-//! after the other asks for ([`driver`]); everything that waits (the scheduler's stream, peers, the executor's
+//! after the other asks for (`driver`); everything that waits (the scheduler's stream, peers, the executor's
 //! sockets, timers) is a task of its own that sends inputs and takes orders through channels.
 
 mod address;
