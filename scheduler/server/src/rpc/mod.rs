@@ -10,6 +10,7 @@ pub mod gather;
 pub mod info;
 pub mod nanny;
 pub mod plugins;
+pub mod profile;
 pub mod python;
 pub mod rebalance;
 pub mod replicate;
@@ -84,6 +85,7 @@ pub async fn answer(server: Arc<Server>, call: ToScheduler) -> Outcome {
 
         ToScheduler::Rebalance(body) => rebalance::rebalance(server, body).await,
         ToScheduler::WorkerLogs(body) => forward::worker_logs(server, body).await,
+        ToScheduler::Profile(body) => profile::profile(server, body).await,
         ToScheduler::CallStack(body) => forward::call_stack(server, body.keys).await,
         ToScheduler::StartTaskMetadata(body) => {
             server.driver().observers.task_metadata.start(&body.name);
