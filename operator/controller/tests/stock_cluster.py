@@ -30,7 +30,11 @@ def say(value):
 
 def main():
     log = os.path.join(tempfile.mkdtemp(), "log")
-    with LocalCluster(n_workers=3, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster, Client(cluster) as client:
+    options = {"n_workers": 3, "threads_per_worker": 1, "processes": True}
+    with (
+        LocalCluster(host="127.0.0.1", dashboard_address="127.0.0.1:0", **options) as cluster,
+        Client(cluster) as client,
+    ):
         results = client.map(work, range(30), log=log, pure=False)
         client.gather(results)
         scheduler = cluster.scheduler
