@@ -16,6 +16,9 @@ use crate::graph::IntakeConfig;
 use crate::listen::{Wanted, addresses, dashboard};
 use crate::settings::Settings;
 
+/// Transitions, and events of each topic, that are kept; as in stock Dask.
+const LOW_LEVEL_LOG_LENGTH: usize = 1000;
+
 /// What the scheduler does, from what it was told; with notes for the user, to be logged once.
 ///
 /// # Errors
@@ -251,7 +254,7 @@ fn core_config(config: &Config) -> anyhow::Result<core::Config> {
         )?,
         transition_log_length: config
             .count("distributed.admin.low-level-log-length")?
-            .unwrap_or(defaults.transition_log_length),
+            .unwrap_or(LOW_LEVEL_LOG_LENGTH),
         ..defaults
     })
 }

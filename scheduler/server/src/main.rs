@@ -6,7 +6,7 @@ use clap::Parser;
 use oxidask_scheduler_server::args::Args;
 use oxidask_scheduler_server::config::settings;
 use oxidask_scheduler_server::run::run;
-use oxidask_settings::{Config, Sources, telemetry};
+use oxidask_settings::{Config, Sources, process, telemetry};
 use tracing::warn;
 
 fn main() -> ExitCode {
@@ -26,6 +26,7 @@ fn start(args: &Args) -> anyhow::Result<()> {
     for note in notes {
         warn!("{note}");
     }
+    process::raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

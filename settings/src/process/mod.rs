@@ -1,7 +1,9 @@
-//! The life of a process: its files and its network interfaces.
+//! The life of a process: its files, its network interfaces, its limits.
 
 mod files;
 mod interface;
+mod limits;
 
 pub use files::OwnFile;
 pub use interface::{InterfaceError, interface_address};
+pub use limits::raise_descriptor_limit;

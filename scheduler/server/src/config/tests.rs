@@ -30,7 +30,11 @@ fn without_flags_and_configuration_all_is_as_in_stock() {
     let (settings, notes) = settings_of(&[], &[]).unwrap();
     assert_eq!(shown(&settings), ["tcp://:8786"]);
     assert_eq!(settings.dashboard, Some((String::new(), 8787)));
-    assert_eq!(settings.core, core::Config::default());
+    let core = core::Config {
+        transition_log_length: 1000,
+        ..core::Config::default()
+    };
+    assert_eq!(settings.core, core);
     assert_eq!(settings.idle_timeout, None);
     assert_eq!(settings.control, None);
     assert_eq!(notes, [""; 0]);

@@ -4,6 +4,7 @@
 
 mod api;
 mod cluster;
+mod listener;
 mod metrics;
 mod of_server;
 mod page;
@@ -14,6 +15,7 @@ mod state;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -22,10 +24,14 @@ use axum::routing::{get, post};
 use tokio::net::TcpListener;
 
 pub use cluster::{Cluster, PrefixRow, Retire, SemaphoreRow, Snapshot, WorkerRow};
+use listener::Impatient;
 pub use metrics::render as render_metrics;
 
 /// Largest body of a request. A list of 10,000 worker addresses fits.
 const MAX_BODY: usize = 1 << 20;
+
+/// Time in which a connection must send its first byte.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the pages are made from.
 #[derive(Debug)]
@@ -83,7 +89,16 @@ pub async fn serve(
     router: Router,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    axum::serve(listener, router)
+    serve_within(listener, router, shutdown, PATIENCE).await
+}
+
+async fn serve_within(
+    listener: TcpListener,
+    router: Router,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+    patience: Duration,
+) -> std::io::Result<()> {
+    axum::serve(Impatient::new(listener, patience), router)
         .with_graceful_shutdown(shutdown)
         .await
 }

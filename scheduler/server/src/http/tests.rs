@@ -201,6 +201,24 @@ async fn a_body_of_any_size_is_refused() {
 }
 
 #[tokio::test]
+async fn a_connection_that_says_nothing_is_closed() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let pages = router(Arc::new(Made::default()), "", "dask");
+    let patience = Duration::from_millis(20);
+    tokio::spawn(serve_within(
+        listener,
+        pages,
+        std::future::pending(),
+        patience,
+    ));
+    let mut silent = TcpStream::connect(address).await.unwrap();
+    let mut rest = Vec::new();
+    let closed = tokio::time::timeout(Duration::from_secs(20), silent.read_to_end(&mut rest));
+    assert_eq!(closed.await.unwrap().unwrap_or(0), 0);
+}
+
+#[tokio::test]
 async fn pages_stand_under_the_prefix_and_probes_without_it() {
     let requests = [
         ("GET", "/dash/status", ""),
