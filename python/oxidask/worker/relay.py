@@ -225,6 +225,7 @@ class Relay:
                 plugin = pickle.loads(pickled)
             if "shuffle" not in worker.plugins:
                 await worker.plugin_add(plugin=plugin, name="shuffle")
+            worker.plugins.is_set_up("shuffle")
 
         def first_use() -> None:
             if not worker._loops.here():
@@ -237,7 +238,7 @@ class Relay:
 
     async def _wake_shuffle(self) -> None:
         """Sets the shuffle plugin up, once, and waits until it is."""
-        if "shuffle" in self._worker.plugins or self._set_up_shuffle is None:
+        if self._set_up_shuffle is None:
             return
         if self._shuffle_task is None:
             self._shuffle_task = asyncio.ensure_future(self._set_up_shuffle())

@@ -111,14 +111,18 @@ class Plugins(MutableMapping[str, Any]):
         self._later[name] = set_up
 
     def __getitem__(self, name: str) -> Any:
+        # Also while it is being set up: it is among the plugins before it is ready.
         set_up = self._later.get(name)
-        if set_up is not None and name not in self._plugins:
+        if set_up is not None:
             set_up()
         return self._plugins[name]
 
+    def is_set_up(self, name: str) -> None:
+        """The plugin `name` can be used."""
+        self._later.pop(name, None)
+
     def __setitem__(self, name: str, plugin: Any) -> None:
         self._plugins[name] = plugin
-        self._later.pop(name, None)
 
     def __delitem__(self, name: str) -> None:
         if self._later.pop(name, None) is None or name in self._plugins:
