@@ -96,7 +96,7 @@ const IMAGES: [Image; 6] = [
 /// Debian's Python, the base where no registry can be reached.
 const PYTHON_BASE: &str = "localhost/oxidask/python:bookworm";
 
-/// Builds the images, writes an archive of each into the cache, and loads them when asked to.
+/// Builds the images, and loads them when asked to.
 ///
 /// # Errors
 /// When a name is unknown, a program does not compile, or a build fails.
@@ -120,18 +120,21 @@ fn build_all(names: &[&str], load: bool) -> Result<()> {
         kind::ensure_packages()?;
         kind::write_settings(&cache)?;
     }
-    for image in in_order(names)? {
+    let images = in_order(names)?;
+    for image in &images {
         let started = Instant::now();
-        let archive = build(&cache, provider, image)?;
+        build(&cache, provider, image)?;
         println!(
-            "built {} in {} s: {}",
+            "built {} in {} s",
             tag(image.name),
-            started.elapsed().as_secs(),
-            archive.display()
+            started.elapsed().as_secs()
         );
-        if load {
-            kind::load(&cache, &archive)?;
-        }
+    }
+    if load {
+        let archive = save(&cache, provider, &images)?;
+        kind::load(&cache, &archive)?;
+        fs::remove_file(&archive)
+            .with_context(|| format!("failed to remove {}", archive.display()))?;
     }
     Ok(())
 }
@@ -161,7 +164,7 @@ fn in_order(names: &[&str]) -> Result<Vec<&'static Image>> {
         .collect())
 }
 
-fn build(cache: &Cache, provider: Provider, image: &Image) -> Result<PathBuf> {
+fn build(cache: &Cache, provider: Provider, image: &Image) -> Result<()> {
     let context = assemble(cache, image)?;
     let mut command = builder(cache, provider);
     command
@@ -182,8 +185,7 @@ fn build(cache: &Cache, provider: Provider, image: &Image) -> Result<PathBuf> {
         }
         (Base::Python, Provider::Engine) | (Base::Empty, _) => {}
     }
-    process::run(command.arg(&context))?;
-    save(cache, provider, image.name)
+    process::run(command.arg(&context))
 }
 
 /// The build's context: the files beside the Dockerfiles, pinned versions, tutorial, programs.
@@ -242,33 +244,29 @@ fn builder(cache: &Cache, provider: Provider) -> Command {
     }
 }
 
-/// Writes the image into an archive that any engine and `kind load` read.
-fn save(cache: &Cache, provider: Provider, name: &str) -> Result<PathBuf> {
-    let folder = cache.path("images");
-    fs::create_dir_all(&folder).with_context(|| format!("failed to make {}", folder.display()))?;
-    let archive = folder.join(format!("{name}.tar"));
+/// Writes the images into one archive, where a layer that several have is stored once.
+fn save(cache: &Cache, provider: Provider, images: &[&Image]) -> Result<PathBuf> {
+    let archive = cache.path("work/images.tar");
     let _ = fs::remove_file(&archive);
-    match provider {
+    let mut command = match provider {
         Provider::Engine => {
-            process::run(
-                Command::new("docker")
-                    .arg("save")
-                    .arg("--output")
-                    .arg(&archive)
-                    .arg(tag(name)),
-            )?;
+            let mut command = Command::new("docker");
+            command.arg("save");
+            command
         }
         Provider::Packages => {
-            let mut command = Command::new("buildah");
+            let mut command = Command::new("podman");
             kind::engine_settings(&mut command, cache);
-            let tag = tag(name);
-            process::run(
-                command
-                    .args(["push", "--quiet", &tag])
-                    .arg(format!("docker-archive:{}:{tag}", archive.display())),
-            )?;
+            command.args(["save", "--quiet", "--multi-image-archive"]);
+            command
         }
-    }
+    };
+    process::run(
+        command
+            .arg("--output")
+            .arg(&archive)
+            .args(images.iter().map(|image| tag(image.name))),
+    )?;
     Ok(archive)
 }
 
