@@ -12,6 +12,8 @@ pub mod namespace;
 #[cfg(feature = "kubernetes")]
 pub mod operator;
 #[cfg(feature = "kubernetes")]
+pub mod random;
+#[cfg(feature = "kubernetes")]
 pub mod wait;
 
 /// Name of an image of ours as `cargo xtask images --load` brings it into the cluster.

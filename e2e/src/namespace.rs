@@ -1,17 +1,13 @@
 //! A namespace for one test, with what a test does in it and what is printed when it fails.
 
-use std::{
-    fmt::Debug,
-    panic::AssertUnwindSafe,
-    time::{Duration, Instant},
-};
+use std::{fmt::Debug, panic::AssertUnwindSafe, time::Duration};
 
 use anyhow::{Context, Result, anyhow};
 use futures::FutureExt;
 use k8s_openapi::api::core::v1::{self as core, Pod};
 use kube::{
     Api, Resource,
-    api::{ListParams, ObjectMeta, PostParams},
+    api::{DeleteParams, ListParams, ObjectMeta, PostParams},
     core::NamespaceResourceScope,
 };
 use serde_json::json;
@@ -25,7 +21,7 @@ pub const LABEL: &str = "oxidask.io/e2e";
 const GONE_DEADLINE: Duration = Duration::from_secs(90);
 
 /// How long a pod may take from its creation to its end.
-const POD_DEADLINE: Duration = Duration::from_secs(180);
+const POD_DEADLINE: Duration = Duration::from_secs(300);
 
 /// A namespace of the cluster under test, removed at the end of the test.
 pub struct Namespace {
@@ -50,7 +46,7 @@ pub fn with_temp_namespace(test: impl AsyncFnOnce(&Namespace) -> Result<()> + Se
         if outcome.is_err() {
             eprintln!("{}", namespace.describe().await);
         }
-        let removed = namespace.remove().await;
+        let removed = namespace.delete().await;
         outcome.and(removed)
     });
 }
@@ -108,7 +104,7 @@ impl Namespace {
     /// Runs a Python program in a pod of `image` and returns what it printed.
     ///
     /// # Errors
-    /// When the program fails or does not end within three minutes; the message holds its output.
+    /// When the program fails or does not end within five minutes; the message holds its output.
     pub async fn python(&self, image: &str, program: &str, arguments: &[&str]) -> Result<String> {
         let mut words = vec!["python", "-c", program];
         words.extend(arguments);
@@ -230,26 +226,31 @@ impl Namespace {
         format!("$ kubectl {}\n{output}\n", arguments.join(" "))
     }
 
-    async fn remove(self) -> Result<()> {
+    /// Deletes the namespace and waits until it is gone; does nothing if it is gone already.
+    ///
+    /// # Errors
+    /// When something in it keeps it for more than a minute and a half; the message says what.
+    pub async fn delete(&self) -> Result<()> {
         let namespaces: Api<core::Namespace> = Api::all(self.cluster.client.clone());
+        if namespaces.get_opt(&self.name).await?.is_none() {
+            return Ok(());
+        }
         namespaces
-            .delete(&self.name, &kube::api::DeleteParams::default())
+            .delete(&self.name, &DeleteParams::default())
             .await
             .with_context(|| format!("failed to delete namespace {}", self.name))?;
-        let started = Instant::now();
         wait::until(
             format!("end of namespace {}", self.name),
             GONE_DEADLINE,
             async || {
                 Ok(match namespaces.get_opt(&self.name).await? {
                     None => Ok(()),
-                    Some(left) => Err(format!(
-                        "{:?} after {:?}",
-                        left.status
-                            .and_then(|status| status.conditions)
-                            .unwrap_or_default(),
-                        started.elapsed()
-                    )),
+                    Some(left) => {
+                        let status = left.status.unwrap_or_default();
+                        let messages = status.conditions.into_iter().flatten();
+                        let messages = messages.filter_map(|condition| condition.message);
+                        Err(messages.collect::<Vec<_>>().join("; "))
+                    }
                 })
             },
         )

@@ -85,7 +85,47 @@ async fn start(cluster: &Cluster) -> Result<()> {
     kubectl
         .run(&["-n", NAMESPACE, "rollout", "restart", "deployment/operator"])
         .await?;
-    kubectl
+    until_available(cluster).await
+}
+
+/// Takes the operator away until [`start_again`]. Only for tests that run alone.
+///
+/// # Errors
+/// When its pod does not end within two minutes.
+pub async fn stop(cluster: &Cluster) -> Result<()> {
+    scale(cluster, "--replicas=0").await?;
+    let gone = [
+        "wait",
+        "pods",
+        "-l",
+        "app=operator",
+        "--for=delete",
+        READY_DEADLINE,
+    ];
+    cluster
+        .kubectl
+        .run(&[&["-n", NAMESPACE], &gone[..]].concat())
+        .await
+        .map(drop)
+}
+
+/// Brings the operator back.
+///
+/// # Errors
+/// When it does not become available within two minutes.
+pub async fn start_again(cluster: &Cluster) -> Result<()> {
+    scale(cluster, "--replicas=1").await?;
+    until_available(cluster).await
+}
+
+async fn scale(cluster: &Cluster, replicas: &str) -> Result<()> {
+    let words = ["-n", NAMESPACE, "scale", "deployment/operator", replicas];
+    cluster.kubectl.run(&words).await.map(drop)
+}
+
+async fn until_available(cluster: &Cluster) -> Result<()> {
+    cluster
+        .kubectl
         .run(&[
             "-n",
             NAMESPACE,
@@ -95,8 +135,8 @@ async fn start(cluster: &Cluster) -> Result<()> {
             READY_DEADLINE,
         ])
         .await
-        .context("it did not become available")
         .map(drop)
+        .context("it did not become available")
 }
 
 /// The last lines of the operator's log.

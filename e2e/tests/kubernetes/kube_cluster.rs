@@ -2,15 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use oxidask_e2e::{
     image,
     namespace::{Namespace, with_temp_namespace},
     operator,
 };
-
-const PROGRAM: &str = include_str!("python/kube_cluster.py");
 
 /// The client has every right in its own namespace and none outside.
 const RIGHTS: &str = "
@@ -32,17 +30,49 @@ fn kube_cluster_works_with_our_image() {
 }
 
 async fn works(namespace: &Namespace, pods: &str) -> Result<()> {
+    let program = include_str!("python/kube_cluster.py");
+    run(namespace, program, &[pods, &namespace.name]).await?;
+    namespace
+        .until_none::<Pod>("dask.org/cluster-name", Duration::from_secs(30))
+        .await
+}
+
+#[test]
+fn scaling_of_stock_images_loses_no_result() {
+    with_temp_namespace(async |namespace| scales(namespace, &image("stock")).await);
+}
+
+#[test]
+fn scaling_of_our_image_loses_no_result() {
+    with_temp_namespace(async |namespace| scales(namespace, &image("dask")).await);
+}
+
+async fn scales(namespace: &Namespace, pods: &str) -> Result<()> {
+    // A seed that failed is given again by the variable of this name.
+    let seed =
+        std::env::var("OXIDASK_SEED").unwrap_or_else(|_| (std::process::id() % 1000).to_string());
+    let operations = std::env::var("OXIDASK_SCALE_OPERATIONS").unwrap_or_else(|_| "10".into());
+    let program = include_str!("python/scaling.py");
+    run(
+        namespace,
+        program,
+        &[pods, &namespace.name, &operations, &seed],
+    )
+    .await
+    .with_context(|| format!("with OXIDASK_SEED={seed}"))
+}
+
+/// Runs a program that uses KubeCluster until it says that it is done.
+async fn run(namespace: &Namespace, program: &str, arguments: &[&str]) -> Result<()> {
     operator::ensure(&namespace.cluster).await?;
     namespace.apply(RIGHTS).await?;
     let output = namespace
-        .python(&image("dask-kubernetes"), PROGRAM, &[pods, &namespace.name])
+        .python(&image("dask-kubernetes"), program, arguments)
         .await?;
     println!("{output}");
     ensure!(
         output.lines().any(|line| line == "done"),
         "the client did not come to its end: {output}"
     );
-    namespace
-        .until_none::<Pod>("dask.org/cluster-name", Duration::from_secs(30))
-        .await
+    Ok(())
 }

@@ -1,6 +1,9 @@
 //! What the project promises on Kubernetes, shown on a real cluster.
 
+mod deletion;
 mod ground;
+mod job;
 mod kube_cluster;
 mod lifecycle;
 mod manifest;
+mod trouble;

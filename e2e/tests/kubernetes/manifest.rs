@@ -3,12 +3,81 @@
 /// A DaskCluster with the pods that `make_cluster_spec` of dask-kubernetes describes.
 pub(crate) fn cluster(name: &str, image: &str, replicas: u32) -> String {
     format!(
-        r#"
+        "
 apiVersion: kubernetes.dask.org/v1
 kind: DaskCluster
 metadata:
   name: {name}
 spec:
+{}",
+        cluster_spec(name, image, replicas)
+    )
+}
+
+/// A DaskJob whose runner pod runs a Python program that finds the scheduler by `DASK_SCHEDULER_ADDRESS`.
+pub(crate) fn job(name: &str, image: &str, replicas: u32, program: &str) -> String {
+    let spec = cluster_spec(name, image, replicas).replace('\n', "\n    ");
+    format!(
+        r#"
+apiVersion: kubernetes.dask.org/v1
+kind: DaskJob
+metadata:
+  name: {name}
+spec:
+  job:
+    spec:
+      restartPolicy: Never
+      terminationGracePeriodSeconds: 1
+      containers:
+      - name: job
+        image: "{image}"
+        imagePullPolicy: IfNotPresent
+        args: [python, -c, {program:?}]
+  cluster:
+    spec:
+{spec}"#
+    )
+}
+
+/// A DaskWorkerGroup of a cluster.
+pub(crate) fn group(name: &str, cluster: &str, image: &str, replicas: u32) -> String {
+    format!(
+        r#"
+apiVersion: kubernetes.dask.org/v1
+kind: DaskWorkerGroup
+metadata:
+  name: {name}
+spec:
+  cluster: {cluster}
+  worker:
+    replicas: {replicas}
+    spec:
+      terminationGracePeriodSeconds: 5
+      containers:
+      - name: worker
+        image: "{image}"
+        imagePullPolicy: IfNotPresent
+        args: [dask-worker, --name, $(DASK_WORKER_NAME), --nthreads, "1"]
+"#
+    )
+}
+
+/// A DaskAutoscaler of a cluster.
+pub(crate) fn autoscaler(cluster: &str, minimum: u32, maximum: u32) -> String {
+    format!(
+        "
+apiVersion: kubernetes.dask.org/v1
+kind: DaskAutoscaler
+metadata:
+  name: {cluster}
+spec: {{cluster: {cluster}, minimum: {minimum}, maximum: {maximum}}}
+"
+    )
+}
+
+fn cluster_spec(name: &str, image: &str, replicas: u32) -> String {
+    format!(
+        r#"
   worker:
     replicas: {replicas}
     spec:
