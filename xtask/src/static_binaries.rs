@@ -19,15 +19,14 @@ const TARGET: &str = "x86_64-unknown-linux-musl";
 pub(crate) fn build(programs: &[&str], folder: &Path) -> Result<()> {
     packages::ensure(&[("musl-gcc", "musl-tools"), ("strip", "binutils")])?;
     add_target()?;
+    // A folder of their own: cargo would make this build and every other release build wait for each other.
+    let folder_of_builds = Metadata::read()?.target_directory.join("static");
     let mut arguments = vec!["build", "--release", "--locked", "--target", TARGET];
     for program in programs {
         arguments.extend(["--bin", program]);
     }
-    process::run(&mut workspace::cargo(&arguments))?;
-    let built = Metadata::read()?
-        .target_directory
-        .join(TARGET)
-        .join("release");
+    process::run(workspace::cargo(&arguments).env("CARGO_TARGET_DIR", &folder_of_builds))?;
+    let built = folder_of_builds.join(TARGET).join("release");
     for program in programs {
         let target = folder.join(program);
         fs::copy(built.join(program), &target)

@@ -149,6 +149,15 @@ fn deleted_scheduler_pod_and_deleted_worker_pods_come_back() {
                 })
             })
             .await?;
+            let ready = [
+                "wait",
+                "pods",
+                "-l",
+                label,
+                "--for=condition=Ready",
+                "--timeout=120s",
+            ];
+            namespace.kubectl(&ready).await?;
             recovered(namespace)
                 .await
                 .with_context(|| format!("after {label}"))?;
