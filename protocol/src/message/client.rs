@@ -75,7 +75,12 @@ wire_struct! {
         /// Names the call.
         uid: String,
     }
-    /// A variable or queue by name.
+    /// An event, variable or queue by name; as in Python, anything hashable may be one.
+    pub struct NamedByKey {
+        /// The name.
+        name: Key,
+    }
+    /// Something by name, such as a plugin.
     pub struct Named {
         /// The name.
         name: String,
@@ -83,7 +88,7 @@ wire_struct! {
     /// The client has taken a future out of a variable.
     pub struct VariableFutureReceived {
         /// The variable.
-        name: String,
+        name: Key,
         /// The future's key.
         key: Key,
         /// The token given by `variable_get`.
@@ -92,7 +97,7 @@ wire_struct! {
     /// The client has taken a future out of a queue.
     pub struct QueueFutureRelease {
         /// The queue.
-        name: String,
+        name: Key,
         /// The future's key.
         key: Key,
     }
@@ -126,7 +131,7 @@ wire_ops! {
         /// Earlier messages of the stream have arrived.
         "publish_flush_batched_send" => PublishFlush(PublishFlush),
         /// A variable is deleted.
-        "variable_delete" => VariableDelete(Named),
+        "variable_delete" => VariableDelete(NamedByKey),
         /// A variable's future has been taken over.
         "variable-future-received-confirm" => VariableFutureReceived(VariableFutureReceived),
         /// A variable's future has been taken over, as clients before 2024.12 say it.
@@ -134,7 +139,7 @@ wire_ops! {
         /// A queue's future has been taken over.
         "queue-future-release" => QueueFutureRelease(QueueFutureRelease),
         /// A `Queue` object is gone.
-        "queue_release" => QueueRelease(Named),
+        "queue_release" => QueueRelease(NamedByKey),
     }
 }
 

@@ -35,7 +35,7 @@ wire_struct! {
     /// Set a variable.
     pub struct VariableSet {
         /// Its name.
-        name: String,
+        name: Key,
         /// A future's key.
         key: Option<Key>,
         /// Or a plain value.
@@ -48,7 +48,7 @@ wire_struct! {
     /// Read a variable.
     pub struct VariableGet {
         /// Its name.
-        name: String,
+        name: Key,
         /// The client.
         client: Omit<String>,
         /// Time to wait for it to be set.
@@ -57,14 +57,14 @@ wire_struct! {
     /// Make a queue.
     pub struct QueueCreate {
         /// Its name.
-        name: String,
+        name: Key,
         /// Longest length, 0 for none.
         maxsize: u64 = 0,
     }
     /// Append to a queue.
     pub struct QueuePut {
         /// Its name.
-        name: String,
+        name: Key,
         /// A future's key.
         key: Option<Key>,
         /// Or a plain value.
@@ -75,7 +75,7 @@ wire_struct! {
     /// Take from a queue.
     pub struct QueueGet {
         /// Its name.
-        name: String,
+        name: Key,
         /// Time to wait for an item.
         timeout: Seconds,
         /// False for one, true for all there are, or a number.
@@ -84,7 +84,7 @@ wire_struct! {
     /// Wait for an event.
     pub struct EventWait {
         /// Its name.
-        name: String,
+        name: Key,
         /// Time to wait.
         timeout: Seconds,
     }

@@ -8,7 +8,7 @@ use super::{
     SemaphoreRelease, ShuffleBarrier, ShuffleGet, ShuffleGetOrCreate, ShuffleRestrictTask,
     VariableGet, VariableSet,
 };
-use crate::message::client::{Empty, Named, Topic, UpdateData};
+use crate::message::client::{Empty, Named, NamedByKey, Topic, UpdateData};
 use crate::message::worker::{HeartbeatWorker, RegisterWorker};
 use crate::wire::{Name, Omit, Pairs, Seconds};
 use crate::{Key, Payload, Value};
@@ -511,15 +511,15 @@ wire_ops! {
         /// Take from a queue.
         "queue_get" => QueueGet(QueueGet),
         /// Length of a queue.
-        "queue_qsize" => QueueQsize(Named),
+        "queue_qsize" => QueueQsize(NamedByKey),
         /// Wait for an event.
         "event_wait" => EventWait(EventWait),
         /// Set an event.
-        "event_set" => EventSet(Named),
+        "event_set" => EventSet(NamedByKey),
         /// Clear an event.
-        "event_clear" => EventClear(Named),
+        "event_clear" => EventClear(NamedByKey),
         /// Is an event set?
-        "event_is_set" => EventIsSet(Named),
+        "event_is_set" => EventIsSet(NamedByKey),
         /// Make a semaphore.
         "semaphore_register" => SemaphoreRegister(SemaphoreRegister),
         /// Take a lease of a semaphore.

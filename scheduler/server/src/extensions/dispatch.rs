@@ -84,14 +84,12 @@ impl<W: PartialEq> Extensions<W> {
                 (Err(raised), _) | (_, Err(raised)) => Err(raised),
             },
             T::EventWait(call) => {
-                return self
-                    .events
-                    .wait(now, call.name.into(), call.timeout, waiter, out);
+                return self.events.wait(now, call.name, call.timeout, waiter, out);
             }
             T::QueuePut(call) => {
                 return self.queues.put(
                     now,
-                    call.name.into(),
+                    call.name,
                     call.key,
                     call.data,
                     call.timeout,
@@ -103,7 +101,7 @@ impl<W: PartialEq> Extensions<W> {
             T::QueueGet(call) => {
                 return self.queues.get(
                     now,
-                    call.name.into(),
+                    call.name,
                     &call.batch,
                     call.timeout,
                     waiter,
@@ -114,7 +112,7 @@ impl<W: PartialEq> Extensions<W> {
             T::VariableSet(call) => {
                 return self.variables.set(
                     now,
-                    call.name.into(),
+                    call.name,
                     call.key,
                     call.data,
                     call.timeout,
@@ -126,7 +124,7 @@ impl<W: PartialEq> Extensions<W> {
             T::VariableGet(call) => {
                 return self.variables.get(
                     now,
-                    call.name.into(),
+                    call.name,
                     call.client.0,
                     call.timeout,
                     waiter,
@@ -204,19 +202,19 @@ impl<W: PartialEq> Extensions<W> {
                 Value::Nil
             }
             T::EventSet(call) => {
-                self.events.set(call.name.into(), out);
+                self.events.set(call.name, out);
                 Value::Nil
             }
             T::EventClear(call) => {
-                self.events.clear(&call.name.into());
+                self.events.clear(&call.name);
                 Value::Nil
             }
-            T::EventIsSet(call) => self.events.is_set(&call.name.into()).into(),
+            T::EventIsSet(call) => self.events.is_set(&call.name).into(),
             T::QueueCreate(call) => {
-                self.queues.create(call.name.into(), call.maxsize);
+                self.queues.create(call.name, call.maxsize);
                 Value::Nil
             }
-            T::QueueQsize(call) => self.queues.size(&call.name.into())?.into(),
+            T::QueueQsize(call) => self.queues.size(&call.name)?.into(),
             T::MultiLockRelease(call) => {
                 self.multi_locks.release(&name(&call.id)?, out)?;
                 Value::Nil
@@ -277,13 +275,13 @@ impl<W: PartialEq> Extensions<W> {
             FromClient::UnsubscribeTopic(topic) => self.topics.unsubscribe(&topic.topic, client),
             FromClient::PublishFlush(flush) => self.datasets.flushed(client, &flush.uid, out),
             FromClient::VariableDelete(variable) => {
-                self.variables.delete(&variable.name.into(), out);
+                self.variables.delete(&variable.name, out);
             }
             FromClient::VariableFutureReceived(future)
             | FromClient::VariableFutureRelease(future) => {
                 self.variables.future_received(
                     client,
-                    &future.name.into(),
+                    &future.name,
                     future.key,
                     &future.token,
                     out,
@@ -291,9 +289,9 @@ impl<W: PartialEq> Extensions<W> {
             }
             FromClient::QueueFutureRelease(future) => {
                 self.queues
-                    .future_received(client, &future.name.into(), future.key, out);
+                    .future_received(client, &future.name, future.key, out);
             }
-            FromClient::QueueRelease(queue) => self.queues.release(&queue.name.into(), out),
+            FromClient::QueueRelease(queue) => self.queues.release(&queue.name, out),
             other => return Some(other),
         }
         None
