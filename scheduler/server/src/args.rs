@@ -71,7 +71,7 @@ pub struct Args {
     /// Interpreter for graphs and functions; python3 of the PATH by default
     #[arg(long, value_name = "PATH")]
     pub python: Option<PathBuf>,
-    /// Address on which to listen for the control API, such as ":8788"; none by default
+    /// Address for the control API, which this version does not serve yet: the flag is checked and has no effect
     #[arg(long, value_name = "ADDRESS")]
     pub control_address: Option<String>,
     /// Arguments for the preloaded modules
@@ -112,6 +112,9 @@ impl Args {
         }
         if self.use_xheaders.is_some() {
             notes.push("--use-xheaders has no effect (deprecated in Dask)");
+        }
+        if self.control_address.is_some() {
+            notes.push("--control-address has no effect yet: this version serves no control API");
         }
         notes
     }
@@ -219,6 +222,8 @@ mod tests {
     fn flags_without_effect_are_named() {
         let args = parse(&["--show", "--use-xheaders", "true"]).unwrap();
         assert_eq!(args.notes().len(), 2);
+        let control = parse(&["--control-address", ":0"]).unwrap();
+        assert_eq!(control.notes().len(), 1);
         assert!(parse(&["--port", "0"]).unwrap().notes().is_empty());
     }
 }
