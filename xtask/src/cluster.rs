@@ -15,7 +15,7 @@ use crate::process::Process;
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Whether a demo without options uses our worker.
-const OUR_WORKER_BY_DEFAULT: bool = false;
+const OUR_WORKER_BY_DEFAULT: bool = true;
 
 /// Which side is the stock one, and how large the cluster is.
 #[derive(clap::Args)]

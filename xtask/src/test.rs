@@ -47,6 +47,11 @@ const STAGES: &[Stage] = &[
         run: operations,
     },
     Stage {
+        name: "workers",
+        needs_kubernetes: false,
+        run: workers,
+    },
+    Stage {
         name: "conformance",
         needs_kubernetes: false,
         run: conformance,
@@ -135,6 +140,29 @@ fn operations(tally: &mut Tally, python: &Python) -> Result<()> {
     if let Some(scheduler) = &binaries.scheduler {
         command.env("OXIDASK_SCHEDULER", scheduler);
     }
+    tally.run(&mut command)
+}
+
+/// What code in a task finds, and what a worker survives: our workers under a stock scheduler.
+fn workers(tally: &mut Tally, python: &Python) -> Result<()> {
+    let Some(worker) = Binaries::build()?.worker else {
+        return Ok(());
+    };
+    let mut command = python.command(&[
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--timeout",
+        "180",
+        "-k",
+        "test_worker",
+        "e2e/python/tests",
+    ]);
+    command
+        .env("OXIDASK_WORKER", worker)
+        .env("OXIDASK_PYTHON", python.interpreter());
     tally.run(&mut command)
 }
 

@@ -51,6 +51,8 @@ def test_attributes_that_libraries_read_are_there(client: Client) -> None:
 
 def test_tasks_submit_tasks_through_get_client(client: Client) -> None:
     def outer(n):
+        # A worker has one thread: the tasks of this task need it.
+        secede()
         inner = get_client()
         return sum(inner.gather(inner.map(lambda x: x + 1, range(n))))
 
