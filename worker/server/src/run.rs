@@ -1,7 +1,6 @@
 //! From arguments to running workers, and to their end.
 
 use std::{
-    path::PathBuf,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -17,7 +16,9 @@ use crate::{
     address::{bind, dashboard},
     args::Args,
     driver::{Driver, End, Parts},
-    executor, http,
+    executor,
+    folder::Folder,
+    http,
     input::{CurrentInputs, Input, Inputs},
     listener::{self, Context},
     metrics::cpu_count,
@@ -162,23 +163,6 @@ async fn worker(args: Args, settings: Arc<Settings>) -> Result<()> {
             End::Restart => tracing::info!("the worker restarts"),
         }
         restarted = true;
-    }
-}
-
-/// The worker's folder, removed with all that is in it.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn create(path: PathBuf) -> Result<Self> {
-        std::fs::create_dir_all(&path)
-            .with_context(|| format!("failed to create {}", path.display()))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
