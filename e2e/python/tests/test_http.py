@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import operator
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -26,7 +27,14 @@ def served(commands) -> Iterator[tuple[Cluster, str]]:
     # Off by default in a stock scheduler.
     routes = {"DASK_DISTRIBUTED__SCHEDULER__HTTP__ROUTES": ROUTES}
     with Cluster(command, commands.worker, **({} if OURS else routes)) as cluster:
+        # The port of the scheduler may be open before the one of its pages.
+        wait_until(lambda: listens(port))
         yield cluster, f"http://127.0.0.1:{port}"
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def get(url: str, body: dict | None = None) -> tuple[int, str]:
