@@ -134,8 +134,15 @@ pub(crate) fn install_signal_handling() -> Result<()> {
     .context("failed to install the signal handler")
 }
 
+/// Time that children of a process that has just ended get to follow it: the kernel's signal is on its way to them.
+const FOLLOWING: Duration = Duration::from_secs(5);
+
 /// Kills descendants that left their group and outlived their parent. Returns their command names.
 pub(crate) fn kill_orphans() -> Vec<String> {
+    let deadline = Instant::now() + FOLLOWING;
+    while !children_of(std::process::id()).is_empty() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(20));
+    }
     let mut killed = Vec::new();
     // A killed orphan can hand us children of its own, so look again until none is left.
     for _ in 0..10 {
