@@ -10,6 +10,7 @@ use crate::{ConfigError, Sources, Tree, parse_bytes, parse_duration};
 pub struct Config {
     tree: Tree,
     renamed: Vec<(&'static str, &'static str)>,
+    in_pod: bool,
 }
 
 impl Config {
@@ -20,7 +21,20 @@ impl Config {
     pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
         let mut tree = sources.read()?;
         let renamed = rename(&mut tree)?;
-        Ok(Self { tree, renamed })
+        let in_pod = sources
+            .environment
+            .iter()
+            .any(|(name, _)| name == "KUBERNETES_SERVICE_HOST");
+        Ok(Self {
+            tree,
+            renamed,
+            in_pod,
+        })
+    }
+
+    /// Whether Kubernetes runs this process: it tells its pods where its API is.
+    pub fn in_pod(&self) -> bool {
+        self.in_pod
     }
 
     /// Everything.
@@ -177,6 +191,7 @@ impl From<Tree> for Config {
         Self {
             tree,
             renamed: Vec::new(),
+            in_pod: false,
         }
     }
 }

@@ -111,6 +111,16 @@ pub enum Action {
     },
     /// Tell all clients that everything was forgotten.
     ReportRestart,
+    /// One of the workers of a `RetireWorkers` has its outcome; [`WorkersRetired`](Self::WorkersRetired) follows when
+    /// all have.
+    WorkerRetired {
+        /// The request.
+        request: RequestId,
+        /// The worker.
+        worker: WorkerId,
+        /// It may go; otherwise nobody could take its data, and it runs again.
+        may_go: bool,
+    },
     /// Answer a `RetireWorkers`: these have no unique data any more and stand at `ClosingGracefully`.
     WorkersRetired {
         /// The request.

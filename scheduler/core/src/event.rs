@@ -174,6 +174,11 @@ pub enum Event {
         /// Named in stories and on the wire.
         stimulus_id: Arc<str>,
     },
+    /// No task is to be handed out from now on, or again.
+    DrainingSet {
+        /// Whether.
+        draining: bool,
+    },
     /// Copies of keys shall exist on these workers. Nothing answers; watch the replicas.
     ReplicateTo {
         /// Key and the workers that shall fetch it.

@@ -8,6 +8,7 @@
 
 pub mod action;
 pub mod config;
+mod demand;
 pub mod event;
 mod ids;
 mod placement;
@@ -23,6 +24,7 @@ mod time;
 mod timer;
 mod transition;
 mod validate;
+mod victims;
 pub mod view;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -34,11 +36,13 @@ use rustc_hash::FxBuildHasher;
 
 pub use action::Action;
 pub use config::Config;
+pub use demand::WorkerGroup;
 pub use event::Event;
 pub use ids::{ClientId, RequestId, WorkerId};
 pub use scaling::ToClose;
 pub use time::Time;
 pub use validate::Violation;
+pub use victims::Unique;
 
 use ids::TaskId;
 use state::Client;
@@ -46,13 +50,14 @@ use state::group::{Groups, PrefixId};
 use state::task::{Task, TaskTable};
 use state::worker::Worker;
 use stealing::Thefts;
-use stimulus::retire::Retirement;
+use stimulus::retire::{Copies, Retirement};
 use stimulus::shuffle::Shuffle;
 use story::Story;
 use timer::Timers;
 use transition::Recommendations;
 
-type IdMap<K, V> = IndexMap<K, V, FxBuildHasher>;
+/// A map in the order of insertion.
+pub type IdMap<K, V> = IndexMap<K, V, FxBuildHasher>;
 type IdSet<K> = IndexSet<K, FxBuildHasher>;
 
 /// Decides what runs where.
@@ -102,6 +107,7 @@ pub struct Core {
     /// Results with more than one copy.
     replicated: IdSet<TaskId>,
     retirements: Vec<Retirement>,
+    copies: Copies,
     shuffles: IndexMap<Arc<str>, Shuffle, FxBuildHasher>,
     recommendations: Recommendations,
     actions: VecDeque<Action>,
@@ -110,6 +116,8 @@ pub struct Core {
     timers: Timers,
     story: Story,
     observed: bool,
+    /// No task is handed out: what becomes ready is queued or has no worker, whatever workers there are.
+    draining: bool,
     /// Since when nothing has been to do.
     idle_since: Option<Time>,
 }
@@ -142,6 +150,7 @@ impl Core {
             thefts: Thefts::default(),
             replicated: IdSet::default(),
             retirements: Vec::new(),
+            copies: Copies::default(),
             shuffles: IndexMap::default(),
             recommendations: Recommendations::default(),
             actions: VecDeque::new(),
@@ -149,6 +158,7 @@ impl Core {
             timers: Timers::default(),
             story: Story::new(config.transition_log_length),
             observed: false,
+            draining: false,
             idle_since: Some(Time::default()),
             config,
         }

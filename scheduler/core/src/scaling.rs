@@ -1,5 +1,6 @@
 //! How many workers would be right, and which could go.
 
+use crate::ids::TaskId;
 use crate::state::worker::Worker;
 use crate::{Core, IdMap, WorkerId};
 
@@ -7,7 +8,7 @@ use crate::{Core, IdMap, WorkerId};
 const SAMPLE: usize = 100;
 
 /// More workers are wanted when data take this share of their memory.
-const FULL: f64 = 0.6;
+pub(crate) const FULL: f64 = 0.6;
 
 /// Which workers could go (Dask's `workers_to_close`).
 #[derive(Clone, Debug, Default)]
@@ -32,8 +33,7 @@ impl Core {
     pub fn adaptive_target(&self, target_duration: f64) -> usize {
         let workers = self.workers.len();
         let ready = self.queued.len() + self.unrunnable.len();
-        let mut threads =
-            ((self.total_occupancy() + self.parked_seconds()) / target_duration).ceil();
+        let mut threads = (self.expected_seconds() / target_duration).ceil();
         let tasks = ready
             + self
                 .workers
@@ -58,6 +58,11 @@ impl Core {
         }
     }
 
+    /// Expected seconds of all work that is assigned or could be.
+    pub fn expected_seconds(&self) -> f64 {
+        self.total_occupancy() + self.parked_seconds()
+    }
+
     /// Expected seconds of the tasks that no worker has yet.
     fn parked_seconds(&self) -> f64 {
         let parked = self
@@ -65,12 +70,16 @@ impl Core {
             .iter()
             .map(|(_, id)| *id)
             .chain(self.unrunnable.keys().copied());
-        let seconds: f64 = parked
+        self.seconds_of_parked(parked, self.queued.len() + self.unrunnable.len())
+    }
+
+    /// Expected seconds of `count` tasks, by the first of them.
+    pub(crate) fn seconds_of_parked(&self, ids: impl Iterator<Item = TaskId>, count: usize) -> f64 {
+        let seconds: f64 = ids
             .take(SAMPLE)
             .map(|id| self.expected_duration(self.tasks[id].group))
             .sum();
-        let ready = self.queued.len() + self.unrunnable.len();
-        seconds * (ready as f64 / SAMPLE as f64).max(1.0)
+        seconds * (count as f64 / SAMPLE as f64).max(1.0)
     }
 
     fn sum(&self, of: impl Fn(&Worker) -> u64) -> u64 {

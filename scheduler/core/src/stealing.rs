@@ -63,7 +63,7 @@ impl Core {
     /// Source: distributed `WorkStealing.balance`.
     pub(crate) fn balance(&mut self) {
         let mut thieves: Vec<WorkerId> = self.idle.iter().copied().collect();
-        if thieves.is_empty() || thieves.len() == self.workers.len() {
+        if self.draining || thieves.is_empty() || thieves.len() == self.workers.len() {
             return;
         }
         for (victim, tasks) in self.stealable_by_level(&thieves) {
@@ -254,7 +254,9 @@ impl Core {
         }
         match state {
             // Given up: the thief gets it.
-            Some("waiting" | "ready" | "constrained") if self.running.contains(&thief) => {
+            Some("waiting" | "ready" | "constrained")
+                if self.running.contains(&thief) && !self.draining =>
+            {
                 self.hand_over(id, victim, thief)
             }
             // Given up, but the thief is gone; or the worker does not know it any more.

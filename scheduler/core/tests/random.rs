@@ -92,6 +92,9 @@ enum Step {
     AnswerSteal {
         give: bool,
     },
+    Drain {
+        on: bool,
+    },
     RemoveClient {
         client: u8,
     },
@@ -126,6 +129,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => n().prop_map(|worker| Step::Retire { worker }),
         3 => any::<bool>().prop_map(|give| Step::AnswerSteal { give }),
         1 => (0_u8..3).prop_map(|client| Step::RemoveClient { client }),
+        1 => any::<bool>().prop_map(|on| Step::Drain { on }),
         1 => Just(Step::Restart),
         1 => (0_u8..200).prop_map(|seconds| Step::Wait { seconds }),
     ]
@@ -433,6 +437,7 @@ impl Model {
                 self.t.answer_steal(give);
                 self.keep_actions();
             }
+            Step::Drain { on } => self.send(Event::DrainingSet { draining: on }),
             Step::Restart => self.send(Event::Restart),
             Step::Wait { seconds } => {
                 self.t.wait(Duration::from_secs(seconds.into()));
@@ -452,6 +457,7 @@ impl Model {
 
     /// The storm is over: a fresh worker comes, and every run is answered.
     fn settle(&mut self) {
+        self.send(Event::DrainingSet { draining: false });
         self.add_worker(2);
         for _ in 0..10_000 {
             let Some(run) = self.pick_run(0) else { break };

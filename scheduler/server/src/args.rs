@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Parser};
 
+/// Where the control API is in a pod, unless the command line says otherwise.
+const CONTROL_IN_POD: &str = ":8788";
+
 /// Launch a Dask scheduler.
 #[derive(Clone, Debug, Parser, Default)]
 #[command(name = "dask-scheduler", version, about, max_term_width = 100)]
@@ -71,7 +74,7 @@ pub struct Args {
     /// Interpreter for graphs and functions; python3 of the PATH by default
     #[arg(long, value_name = "PATH")]
     pub python: Option<PathBuf>,
-    /// Address for the control API, which this version does not serve yet: the flag is checked and has no effect
+    /// Address for the control API (gRPC), such as ":8788"; "none" for none. On at ":8788" in a pod, else off
     #[arg(long, value_name = "ADDRESS")]
     pub control_address: Option<String>,
     /// Arguments for the preloaded modules
@@ -113,10 +116,16 @@ impl Args {
         if self.use_xheaders.is_some() {
             notes.push("--use-xheaders has no effect (deprecated in Dask)");
         }
-        if self.control_address.is_some() {
-            notes.push("--control-address has no effect yet: this version serves no control API");
-        }
         notes
+    }
+
+    /// Where the control API is wanted, as it is written; `in_pod`: Kubernetes runs this process.
+    pub fn control_address(&self, in_pod: bool) -> Option<&str> {
+        match self.control_address.as_deref() {
+            Some("none") => None,
+            Some(address) => Some(address),
+            None => in_pod.then_some(CONTROL_IN_POD),
+        }
     }
 
     /// Whether an HTTP server is wanted.
@@ -222,8 +231,21 @@ mod tests {
     fn flags_without_effect_are_named() {
         let args = parse(&["--show", "--use-xheaders", "true"]).unwrap();
         assert_eq!(args.notes().len(), 2);
-        let control = parse(&["--control-address", ":0"]).unwrap();
-        assert_eq!(control.notes().len(), 1);
         assert!(parse(&["--port", "0"]).unwrap().notes().is_empty());
+    }
+
+    #[test]
+    fn the_control_api_is_on_in_a_pod_and_where_it_is_asked_for() {
+        let address = |flags: &[&str], in_pod| {
+            let args = parse(flags).unwrap();
+            args.control_address(in_pod).map(str::to_owned)
+        };
+        assert_eq!(address(&[], false), None);
+        assert_eq!(address(&[], true).as_deref(), Some(":8788"));
+        for in_pod in [false, true] {
+            let given = address(&["--control-address", "h:1"], in_pod);
+            assert_eq!(given.as_deref(), Some("h:1"));
+            assert_eq!(address(&["--control-address", "none"], in_pod), None);
+        }
     }
 }

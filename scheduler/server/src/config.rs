@@ -68,8 +68,7 @@ pub fn settings(args: &Args, config: &Config) -> anyhow::Result<(Settings, Vec<S
         scheduler_file: args.scheduler_file.clone(),
         pid_file: args.pid_file.clone(),
         control: args
-            .control_address
-            .as_deref()
+            .control_address(config.in_pod())
             .map(dashboard)
             .transpose()
             .context("--control-address is malformed")?,

@@ -34,6 +34,15 @@ pub struct Retired {
     pub kept: Vec<WorkerId>,
 }
 
+/// Who hears of the outcome of a retirement.
+#[derive(Debug)]
+enum RetirementWaiter {
+    /// Of all workers together.
+    All(oneshot::Sender<Retired>),
+    /// Of each worker as it comes, and whether it may go.
+    Each(mpsc::UnboundedSender<(WorkerId, bool)>),
+}
+
 /// Holds the core and the tables of peers; all that happens goes through [`handle`](Self::handle).
 #[derive(Debug)]
 pub struct Driver {
@@ -46,7 +55,7 @@ pub struct Driver {
     /// What looks on: task stream, worker status subscribers.
     pub observers: Observers,
     chores: mpsc::UnboundedSender<Chore>,
-    retirements: FxHashMap<RequestId, oneshot::Sender<Retired>>,
+    retirements: FxHashMap<RequestId, RetirementWaiter>,
     next_request: u64,
     /// The deadline that the timer task sleeps for.
     armed: Option<Time>,
@@ -209,13 +218,22 @@ impl Driver {
                     to_client::cancelled_keys(w, &keys, reason.as_deref(), message.as_deref());
                 }),
                 Action::ReportRestart => self.to_clients(None, to_client::restart),
+                Action::WorkerRetired {
+                    request,
+                    worker,
+                    may_go,
+                } => {
+                    if let Some(RetirementWaiter::Each(outcomes)) = self.retirements.get(&request) {
+                        // The one who asked may be gone; the workers are retired all the same.
+                        let _ = outcomes.send((worker, may_go));
+                    }
+                }
                 Action::WorkersRetired {
                     request,
                     retired,
                     kept,
                 } => {
-                    if let Some(waiter) = self.retirements.remove(&request) {
-                        // The one who asked may be gone; the workers are retired all the same.
+                    if let Some(RetirementWaiter::All(waiter)) = self.retirements.remove(&request) {
                         let _ = waiter.send(Retired { retired, kept });
                     }
                 }
@@ -371,17 +389,38 @@ impl Driver {
         workers: Vec<WorkerId>,
         stimulus_id: &str,
     ) -> oneshot::Receiver<Retired> {
+        let (sender, receiver) = oneshot::channel();
+        self.begin_retirement(workers, stimulus_id, RetirementWaiter::All(sender));
+        receiver
+    }
+
+    /// Asks the core to retire workers. Each that has its outcome comes with whether it may go; those that leave by
+    /// themselves meanwhile do not come. The receiver ends after the last.
+    pub fn retire_each(
+        &mut self,
+        workers: Vec<WorkerId>,
+        stimulus_id: &str,
+    ) -> mpsc::UnboundedReceiver<(WorkerId, bool)> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.begin_retirement(workers, stimulus_id, RetirementWaiter::Each(sender));
+        receiver
+    }
+
+    fn begin_retirement(
+        &mut self,
+        workers: Vec<WorkerId>,
+        stimulus_id: &str,
+        waiter: RetirementWaiter,
+    ) {
         self.next_request += 1;
         let request = RequestId(self.next_request);
-        let (sender, receiver) = oneshot::channel();
-        self.retirements.insert(request, sender);
+        self.retirements.insert(request, waiter);
         self.handle(Event::RetireWorkers {
             request,
             workers,
             stimulus_id: stimulus_id.into(),
         });
         self.workers_changed();
-        receiver
     }
 
     /// Whether a worker takes tasks.

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod config;
 mod config_keys;
 pub mod conn;
+pub mod control;
 pub mod coordinate;
 pub mod driver;
 pub mod extensions;

@@ -14,7 +14,7 @@ use crate::conn::listener::listen;
 use crate::http::pages;
 use crate::server::{Addresses, Server};
 use crate::settings::Settings;
-use crate::{chores, idle, questions};
+use crate::{chores, control, idle, questions};
 
 /// Connections that the system may hold until they are accepted.
 const BACKLOG: u32 = 4096;
@@ -52,9 +52,15 @@ pub async fn run(
         Some(listener) => listener.local_addr()?.port(),
         None => 0,
     };
+    let control = control::bind(&server.settings).await?;
+    let control_port = match &control {
+        Some(listener) => Some(listener.local_addr()?.port()),
+        None => None,
+    };
     server.listening(Addresses {
         contact: contact.clone(),
         dashboard: dashboard_port,
+        control: control_port,
     });
     for address in &contact {
         info!("  Scheduler at: {address:>25}");
@@ -62,6 +68,10 @@ pub async fn run(
     if let Some(listener) = dashboard {
         info!("  dashboard at: {:>25}", listener.local_addr()?);
         tokio::spawn(pages::serve(Arc::clone(&server), listener));
+    }
+    if let Some(listener) = control {
+        info!("control API at: {:>23}", listener.local_addr()?);
+        tokio::spawn(control::serve(Arc::clone(&server), listener));
     }
     let identity = pages::identity(&server);
     let _scheduler_file = own_file(server.settings.scheduler_file.as_deref(), |path| {

@@ -64,6 +64,8 @@ pub struct Addresses {
     pub contact: Vec<String>,
     /// Port of the HTTP server, 0 for none.
     pub dashboard: u16,
+    /// Port of the control API, if it is on.
+    pub control: Option<u16>,
 }
 
 /// What the server wants to have done, each kind out of its own channel.
@@ -150,6 +152,11 @@ impl Server {
     /// Port of the HTTP server, 0 for none.
     pub fn dashboard_port(&self) -> u16 {
         self.addresses.get().map_or(0, |a| a.dashboard)
+    }
+
+    /// Port of the control API, if it is on.
+    pub fn control_port(&self) -> Option<u16> {
+        self.addresses.get().and_then(|a| a.control)
     }
 
     /// How connections are encrypted.

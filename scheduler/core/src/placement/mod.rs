@@ -28,7 +28,17 @@ pub(crate) enum Place {
 impl Core {
     /// Chooses a place for a ready task.
     pub(crate) fn place(&mut self, id: TaskId) -> Place {
-        if !self.is_rootish(id) {
+        let is_root = self.is_rootish(id);
+        if self.draining {
+            let may_queue =
+                !self.config.worker_saturation.is_infinite() && !self.tasks[id].never_queued;
+            return if is_root && may_queue {
+                Place::Queue
+            } else {
+                Place::Nowhere
+            };
+        }
+        if !is_root {
             return self.place_by_objective(id);
         }
         if self.config.worker_saturation.is_infinite() || self.tasks[id].never_queued {

@@ -156,7 +156,9 @@ impl Core {
     /// Comes after all other transitions of an event, so that what follows from finished tasks goes first.
     /// Source: distributed `stimulus_queue_slots_maybe_opened`.
     pub(crate) fn fill_open_slots(&mut self) {
-        while let (Some((_, next)), Some((_, worker))) = (self.queued.first(), self.open.first()) {
+        while !self.draining
+            && let (Some((_, next)), Some((_, worker))) = (self.queued.first(), self.open.first())
+        {
             let (next, worker) = (*next, *worker);
             if self.open_slots(&self.workers[&worker]) == 0 {
                 // What may be handed out ahead depends on the task whose turn it is.

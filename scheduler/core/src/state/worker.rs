@@ -122,10 +122,23 @@ impl Worker {
     }
 
     pub(crate) fn has_resources(&self, required: &[(String, f64)]) -> bool {
-        required.iter().all(|(name, amount)| {
-            self.resources
-                .iter()
-                .any(|(have, supplied)| have == name && supplied >= amount)
-        })
+        has_resources(&self.resources, required)
     }
+
+    /// Whether it has been told to go, or said that it goes.
+    pub(crate) fn is_leaving(&self) -> bool {
+        match self.status {
+            WorkerStatus::Init | WorkerStatus::Running | WorkerStatus::Paused => false,
+            WorkerStatus::ClosingGracefully | WorkerStatus::Closing | WorkerStatus::Closed => true,
+        }
+    }
+}
+
+/// Whether every required amount is there.
+pub(crate) fn has_resources(supplied: &[(String, f64)], required: &[(String, f64)]) -> bool {
+    required.iter().all(|(name, amount)| {
+        supplied
+            .iter()
+            .any(|(have, supply)| have == name && supply >= amount)
+    })
 }

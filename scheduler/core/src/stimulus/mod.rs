@@ -2,6 +2,7 @@
 
 mod client;
 mod data;
+mod drain;
 mod graph;
 pub(crate) mod retire;
 pub(crate) mod shuffle;
@@ -143,6 +144,10 @@ impl Core {
             } => {
                 self.stimulus = stimulus_id;
                 self.retire_workers(request, workers);
+            }
+            Event::DrainingSet { draining } => {
+                named(self, "drain");
+                self.set_draining(draining);
             }
             Event::ReplicateTo {
                 targets,

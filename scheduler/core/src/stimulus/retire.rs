@@ -23,9 +23,10 @@ pub(crate) struct Retirement {
     leaving: Vec<WorkerId>,
     retired: Vec<WorkerId>,
     kept: Vec<WorkerId>,
-    /// Copies under way: who was asked, and when.
-    asked: IdMap<TaskId, (WorkerId, Time)>,
 }
+
+/// Copies under way from workers that leave: who was asked, and when.
+pub(crate) type Copies = IdMap<TaskId, (WorkerId, Time)>;
 
 impl Core {
     /// Source: distributed `retire_workers` and the policy `RetireWorker`.
@@ -42,14 +43,13 @@ impl Core {
             }
             self.change_status(*worker, WorkerStatus::ClosingGracefully);
         }
-        let (retired, kept, asked) = (Vec::new(), Vec::new(), IdMap::default());
+        let (retired, kept) = (Vec::new(), Vec::new());
         self.retirements.push(Retirement {
             request,
             stimulus_id,
             leaving,
             retired,
             kept,
-            asked,
         });
         self.continue_retirements();
     }
@@ -101,6 +101,7 @@ impl Core {
             }
         }
         if self.retirements.is_empty() {
+            self.copies = Copies::default();
             self.timers.stop(Timer::Retire);
         } else {
             self.timers.start(Timer::Retire, self.now, PATIENCE);
@@ -110,13 +111,14 @@ impl Core {
     fn continue_retirement(&mut self, retirement: &mut Retirement) {
         let leaving = std::mem::take(&mut retirement.leaving);
         let mut wanted: Vec<(Key, WorkerId)> = Vec::new();
+        let mut under_way = self.bytes_under_way();
         for worker in leaving {
             let Some(state) = self.workers.get(&worker) else {
                 continue;
             };
             if state.status == WorkerStatus::Running {
                 // Taken back by somebody else.
-                retirement.kept.push(worker);
+                self.end_retirement(retirement, worker, false);
                 continue;
             }
             let unique: Vec<TaskId> = state
@@ -126,18 +128,18 @@ impl Core {
                 .filter(|id| self.is_only_on_leavers(*id))
                 .collect();
             if unique.is_empty() && state.actors.is_empty() {
-                retirement.retired.push(worker);
+                self.end_retirement(retirement, worker, true);
                 continue;
             }
             let can_move = state.actors.is_empty() && !self.running.is_empty();
             if !can_move {
                 let before = state.status_before_retirement;
                 self.change_status(worker, before);
-                retirement.kept.push(worker);
+                self.end_retirement(retirement, worker, false);
                 continue;
             }
             for id in unique {
-                self.ask_for_copy(retirement, id, &mut wanted);
+                self.ask_for_copy(id, &mut under_way, &mut wanted);
             }
             retirement.leaving.push(worker);
         }
@@ -145,6 +147,19 @@ impl Core {
         let before = std::mem::replace(&mut self.stimulus, stimulus_id);
         self.replicate_to(&wanted);
         self.stimulus = before;
+    }
+
+    fn end_retirement(&mut self, retirement: &mut Retirement, worker: WorkerId, may_go: bool) {
+        if may_go {
+            retirement.retired.push(worker);
+        } else {
+            retirement.kept.push(worker);
+        }
+        self.actions.push_back(Action::WorkerRetired {
+            request: retirement.request,
+            worker,
+            may_go,
+        });
     }
 
     /// Every copy is on a worker that does not stay.
@@ -158,39 +173,41 @@ impl Core {
         self.tasks[id].who_has.iter().all(|worker| leaves(&worker))
     }
 
+    /// Bytes that each taker is about to get.
+    fn bytes_under_way(&self) -> IdMap<WorkerId, u64> {
+        let mut bytes = IdMap::default();
+        for (id, (taker, _)) in &self.copies {
+            if let Some(task) = self.tasks.get(*id)
+                && !task.who_has.contains(*taker)
+            {
+                *bytes.entry(*taker).or_default() += u64::try_from(task.nbytes).unwrap_or(0);
+            }
+        }
+        bytes
+    }
+
     /// Asks the running worker with most room for a copy, unless one is on its way.
     fn ask_for_copy(
         &mut self,
-        retirement: &mut Retirement,
         id: TaskId,
+        under_way: &mut IdMap<WorkerId, u64>,
         wanted: &mut Vec<(Key, WorkerId)>,
     ) {
-        if let Some((taker, at)) = retirement.asked.get(&id)
+        if let Some((taker, at)) = self.copies.get(&id)
             && self.running.contains(taker)
             && self.now - *at < PATIENCE
         {
             return;
         }
-        let under_way = |worker: WorkerId| -> u64 {
-            let asked = retirement
-                .asked
-                .iter()
-                .filter(|(_, (taker, _))| *taker == worker);
-            asked
-                .map(|(id, _)| {
-                    self.tasks
-                        .get(*id)
-                        .map_or(0, |task| task.nbytes.max(0) as u64)
-                })
-                .sum()
-        };
         let taker = self.running.iter().copied().min_by_key(|worker| {
             let state = &self.workers[worker];
-            state.nbytes.max(state.memory) + under_way(*worker)
+            state.nbytes.max(state.memory) + under_way.get(worker).copied().unwrap_or(0)
         });
         if let Some(taker) = taker {
-            retirement.asked.insert(id, (taker, self.now));
-            wanted.push((self.tasks[id].key.clone(), taker));
+            let task = &self.tasks[id];
+            *under_way.entry(taker).or_default() += u64::try_from(task.nbytes).unwrap_or(0);
+            wanted.push((task.key.clone(), taker));
+            self.copies.insert(id, (taker, self.now));
         }
     }
 }

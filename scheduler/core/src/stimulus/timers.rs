@@ -90,6 +90,9 @@ impl Core {
         let Some(timeout) = self.config.no_workers_timeout else {
             return;
         };
+        if self.draining {
+            return;
+        }
         let expired: Vec<TaskId> = self
             .unrunnable
             .iter()

@@ -30,6 +30,9 @@ impl Core {
 
     /// Source: distributed `_transition_no_worker_processing`. Stays in no-worker if none may run it.
     pub(super) fn no_worker_to_processing(&mut self, id: TaskId) {
+        if self.draining {
+            return;
+        }
         if let Place::On(worker) = self.place_by_objective(id) {
             self.unrunnable.shift_remove(&id);
             self.assign(id, worker);

@@ -2,6 +2,7 @@
 
 mod backlog;
 pub mod client;
+pub(crate) mod first_byte;
 pub mod listener;
 pub mod outbox;
 pub mod pool;

@@ -36,12 +36,23 @@ pub async fn stream(
     let address = normalise_address(&body.address);
     let taken = {
         let driver = server.driver();
-        if driver.workers.by_address(&address).is_some() {
+        let name = PeerName::from_value(&body.name);
+        if let Some(name) = name.as_ref().filter(|name| driver.workers.is_barred(name)) {
+            let name = name.text();
+            info!(worker = %address, name, "a worker that was retired for good wants to come back");
+            Some(encode_one(&Value::map([
+                ("status", Value::from("error")),
+                (
+                    "message",
+                    format!("worker {name} was retired and may not come back").into(),
+                ),
+                ("time", unix_time().into()),
+            ])))
+        } else if driver.workers.by_address(&address).is_some() {
             let text = format!("Worker already exists {address}");
             Some(encode_one(&Failure::builtin("ValueError", &text)))
         } else {
-            PeerName::from_value(&body.name)
-                .filter(|name| driver.workers.by_name(name).is_some())
+            name.filter(|name| driver.workers.by_name(name).is_some())
                 .map(|name| {
                     let name = name.text();
                     warn!(worker = %address, name, "a worker wants a name that is taken");

@@ -85,7 +85,7 @@ impl Cluster for Arc<Server> {
     }
 
     fn control_port(&self) -> Option<u16> {
-        None
+        Server::control_port(self)
     }
 
     async fn retire(&self, which: Retire) -> Result<Json, String> {

@@ -19,18 +19,28 @@ pub async fn bind(settings: &Settings) -> anyhow::Result<Option<TcpListener>> {
     let Some((host, port)) = &settings.dashboard else {
         return Ok(None);
     };
+    bind_or_next(host, *port, "HTTP").await.map(Some)
+}
+
+/// Listens on a port, or on a free one if it is taken; `service` is named in messages. An empty host means all
+/// interfaces.
+pub(crate) async fn bind_or_next(
+    host: &str,
+    port: u16,
+    service: &str,
+) -> anyhow::Result<TcpListener> {
     let host = if host.is_empty() { "0.0.0.0" } else { host };
-    let failed = || format!("failed to listen for HTTP on {host}:{port}");
-    match TcpListener::bind((host, *port)).await {
-        Ok(listener) => Ok(Some(listener)),
+    let failed = || format!("failed to listen for {service} on {host}:{port}");
+    match TcpListener::bind((host, port)).await {
+        Ok(listener) => Ok(listener),
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
             let listener = TcpListener::bind((host, 0)).await.with_context(failed)?;
             let instead = listener.local_addr()?.port();
             warn!(
                 port,
-                instead, "port of the HTTP server is in use; another one is taken"
+                instead, "port of {service} is in use; another one is taken"
             );
-            Ok(Some(listener))
+            Ok(listener)
         }
         Err(error) => Err(error).with_context(failed),
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use oxidask_protocol::Value;
 use oxidask_protocol::msgpack::Writer;
 use oxidask_scheduler_core::WorkerId;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{Memory, PeerName};
 use crate::conn::outbox::Outbox;
@@ -67,6 +67,8 @@ pub struct Workers {
     by_address: FxHashMap<Arc<str>, WorkerId>,
     by_name: FxHashMap<PeerName, WorkerId>,
     next: u32,
+    /// Names under which nobody may register any more, as text.
+    barred: FxHashSet<String>,
     /// Workers taken in and taken out since the start.
     pub totals: (u64, u64),
 }
@@ -76,6 +78,16 @@ impl Workers {
     pub fn next_id(&mut self) -> WorkerId {
         self.next += 1;
         WorkerId(self.next)
+    }
+
+    /// Refuses workers of these names from now on.
+    pub fn bar(&mut self, names: impl IntoIterator<Item = String>) {
+        self.barred.extend(names);
+    }
+
+    /// Whether workers of this name are refused.
+    pub fn is_barred(&self, name: &PeerName) -> bool {
+        !self.barred.is_empty() && self.barred.contains(&name.text())
     }
 
     /// Takes a worker in. Address and name must be free.

@@ -13,6 +13,7 @@ use super::python::refusal;
 use super::reply::{Refusal, raise};
 use super::{Answer, Outcome, status};
 use crate::coordinate;
+use crate::driver::Driver;
 use crate::membership;
 use crate::peers::{PeerName, WorkerPeer};
 use crate::server::Server;
@@ -130,23 +131,34 @@ pub(super) async fn retire(server: &Arc<Server>, body: RetireWorkers) -> Outcome
             kept.push(Arc::clone(&peer.address));
         }
     }
+    log_retired(server, &mut driver, &retired, &kept, &stimulus_id);
+    Answer::value(Value::Map(gone))
+}
+
+/// Puts into the event log which workers went, and which could not.
+pub(crate) fn log_retired(
+    server: &Server,
+    driver: &mut Driver,
+    retired: &[Arc<str>],
+    kept: &[Arc<str>],
+    stimulus_id: &str,
+) {
     let names = |list: &[Arc<str>]| Value::array(list.iter().map(|address| &**address));
     let message = Value::map([
         ("action", Value::from("retire-workers")),
-        ("retired", names(&retired)),
-        ("could-not-retire", names(&kept)),
-        ("stimulus_id", stimulus_id.as_str().into()),
+        ("retired", names(retired)),
+        ("could-not-retire", names(kept)),
+        ("stimulus_id", stimulus_id.into()),
     ]);
-    coordinate::log_event(server, &mut driver, &["all"], &message);
-    for (action, list) in [("retired", &retired), ("could-not-retire", &kept)] {
+    coordinate::log_event(server, driver, &["all"], &message);
+    for (action, list) in [("retired", retired), ("could-not-retire", kept)] {
         let topics: Vec<&str> = list.iter().map(|address| &**address).collect();
         let message = Value::map([
             ("action", Value::from(action)),
-            ("stimulus_id", stimulus_id.as_str().into()),
+            ("stimulus_id", stimulus_id.into()),
         ]);
-        coordinate::log_event(server, &mut driver, &topics, &message);
+        coordinate::log_event(server, driver, &topics, &message);
     }
-    Answer::value(Value::Map(gone))
 }
 
 /// The workers that are meant: named, given by address, or those that could go.
