@@ -10,7 +10,12 @@ use oxidask_settings::{Config, Sources, process, telemetry};
 use tracing::warn;
 
 fn main() -> ExitCode {
-    match start(&Args::parse()) {
+    let copied = process::copy_if_asked(std::env::args_os().skip(1));
+    let ended = match copied {
+        Some(copied) => copied.map_err(anyhow::Error::msg),
+        None => start(&Args::parse()),
+    };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");

@@ -1,9 +1,19 @@
 //! `dask-worker`: see `dask-worker --help`.
 
 use clap::Parser;
+use oxidask_settings::process::copy_if_asked;
 use oxidask_worker_server::{args::Args, run};
 
 fn main() -> std::process::ExitCode {
+    if let Some(copied) = copy_if_asked(std::env::args_os().skip(1)) {
+        return match copied {
+            Ok(()) => std::process::ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: {error}");
+                std::process::ExitCode::FAILURE
+            }
+        };
+    }
     let args = Args::parse();
     match run::run(args) {
         Ok(()) => std::process::ExitCode::SUCCESS,
