@@ -5,6 +5,8 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::options::{GroupBounds, GroupTarget};
+
 /// Keeps the default group of a cluster as large as its work asks for.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema, CustomResource)]
 #[kube(
@@ -48,6 +50,12 @@ pub struct DaskAutoscalerSpec {
     /// Most workers. Unset: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub maximum: Option<i64>,
+    /// Further groups of the cluster that are scaled, each within its own
+    /// bounds. The default group takes demand first, the others in this order,
+    /// unless the scheduler says which group its tasks need.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub groups: Vec<GroupBounds>,
 }
 
 /// The last decision.
@@ -60,6 +68,9 @@ pub struct DaskAutoscalerStatus {
     /// Workers that the scheduler would like, before limits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub desired: Option<i64>,
+    /// The last decision for each of `spec.groups`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<GroupTarget>,
     /// `Active`, with the reason of the last decision.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::common::{PodSpec, ServiceSpec, SubMetadata, WorkerSpec};
+use crate::options::{NetworkPolicySpec, PodDisruptionBudgetSpec, RustSpec, TlsSpec};
 
 /// A scheduler, the Service in front of it, and a default group of workers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema, CustomResource)]
@@ -61,6 +62,22 @@ pub struct DaskClusterSpec {
     /// empty of results.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspend: Option<bool>,
+    /// Encryption of the cluster's connections.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsSpec>,
+    /// Who may connect to the cluster's pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_policy: Option<NetworkPolicySpec>,
+    /// How many pods may be evicted at a time. Unset: any number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_disruption_budget: Option<PodDisruptionBudgetSpec>,
+    /// Runs oxidask's programs in the images that the pods name: an init
+    /// container brings them in, and the words of `command` and `args` that
+    /// start the scheduler or a worker are replaced. Everything else stays.
+    /// Where those words are not found the condition `CommandRecognised` says
+    /// so and the pod starts what its image has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rust: Option<RustSpec>,
     /// The workers of the default group, `<name>-default`.
     #[serde(default)]
     pub worker: WorkerSpec,
@@ -116,6 +133,13 @@ pub enum Phase {
     Error,
 }
 
+impl DaskClusterSpec {
+    /// The cluster's TLS, if it is on.
+    pub fn tls_on(&self) -> Option<&TlsSpec> {
+        self.tls.as_ref().filter(|tls| tls.enabled)
+    }
+}
+
 impl Phase {
     /// The word in `status.phase`.
     pub fn as_str(self) -> &'static str {
@@ -136,7 +160,8 @@ pub struct DaskClusterStatus {
     /// Service only, as clients of dask-kubernetes expect.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phase: Option<String>,
-    /// `Ready`, `SchedulerReady`, `WorkersReady`, `Suspended`.
+    /// `Ready`, `SchedulerReady`, `WorkersReady`, `Suspended`; and
+    /// `CommandRecognised` where a field depends on it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// The `metadata.generation` that this status describes.

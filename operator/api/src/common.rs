@@ -64,9 +64,15 @@ pub struct WorkerSpec {
     /// The pod of each worker.
     #[serde(default)]
     pub spec: PodSpec,
+    /// Threads of each worker: `--nthreads` is added to the words that start
+    /// it, unless they have it. Unset: as the image does, one for each core.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub nthreads: Option<i64>,
     /// Seconds that a worker has to hand over its results and finish its
     /// tasks when the group shrinks, before it is ended with what it still
-    /// has. Unset: 60.
+    /// has. Unset: 60. If it is set, a worker whose pod is evicted (`kubectl
+    /// drain`, a spot notice) has this time too: its pod stays for so long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub drain_timeout_seconds: Option<i64>,
@@ -78,6 +84,7 @@ impl Default for WorkerSpec {
             replicas: one_replica(),
             metadata: None,
             spec: PodSpec::default(),
+            nthreads: None,
             drain_timeout_seconds: None,
         }
     }

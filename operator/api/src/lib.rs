@@ -18,6 +18,7 @@ mod cluster;
 mod common;
 mod crds;
 mod job;
+mod options;
 mod pod_schema;
 mod worker_group;
 
@@ -28,6 +29,9 @@ pub use cluster::{
 pub use common::{PodSpec, ServiceSpec, SubMetadata, WorkerSpec};
 pub use crds::crds;
 pub use job::{DaskJob, DaskJobSpec, DaskJobStatus, JobClusterSpec, JobPodSpec};
+pub use options::{
+    GroupBounds, GroupTarget, NetworkPolicySpec, PodDisruptionBudgetSpec, RustSpec, TlsSpec,
+};
 pub use worker_group::{DaskWorkerGroup, DaskWorkerGroupSpec, DaskWorkerGroupStatus};
 
 /// The API group of all kinds here.

@@ -59,7 +59,7 @@ pub struct DaskWorkerGroupSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DaskWorkerGroupStatus {
-    /// `Ready`, `Draining`, `Suspended`.
+    /// `Ready`, `Draining`; and `CommandRecognised` where a field depends on it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// The `metadata.generation` that this status describes.

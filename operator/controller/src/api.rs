@@ -2,9 +2,11 @@
 
 use std::fmt::Debug;
 
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -44,6 +46,29 @@ pub(crate) async fn apply<K: Object>(
         )
         .await
         .map_err(Error::api(what::<K>("apply", namespace, name)))
+}
+
+/// Creates an object. One of that name that is there already stays as it is.
+pub(crate) async fn create<K: Object + Serialize>(
+    client: &Client,
+    namespace: &str,
+    manifest: &Value,
+) -> Result<(), Error> {
+    let name = manifest["metadata"]["name"].as_str().unwrap_or_default();
+    let object: K =
+        serde_json::from_value(manifest.clone()).expect("the manifest is written in this crate");
+    let params = PostParams {
+        field_manager: Some(MANAGER.to_owned()),
+        ..PostParams::default()
+    };
+    match Api::<K>::namespaced(client.clone(), namespace)
+        .create(&params, &object)
+        .await
+    {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+        Err(error) => Err(Error::api(what::<K>("create", namespace, name))(error)),
+    }
 }
 
 /// Patches an object (merge patch).
@@ -142,6 +167,32 @@ pub(crate) async fn delete<K: Object>(
             Ok(())
         }
         Err(error) => Err(Error::api(what::<K>("delete", namespace, name))(error)),
+    }
+}
+
+/// Gives a pod that is being deleted no more than a second to end.
+pub(crate) async fn hasten(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    uid: Option<String>,
+) -> Result<(), Error> {
+    let params = DeleteParams {
+        grace_period_seconds: Some(1),
+        preconditions: Some(Preconditions {
+            uid,
+            resource_version: None,
+        }),
+        ..DeleteParams::default()
+    };
+    match Api::<Pod>::namespaced(client.clone(), namespace)
+        .delete(name, &params)
+        .await
+    {
+        Ok(_) => Ok(()),
+        // It is gone, or another pod has its name.
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+        Err(error) => Err(Error::api(what::<Pod>("hasten", namespace, name))(error)),
     }
 }
 

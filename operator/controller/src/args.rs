@@ -6,6 +6,7 @@ use clap::Parser;
 
 use crate::context::Settings;
 use crate::events::Level;
+use crate::namespaces::{Choice, Namespaces};
 
 /// Makes Dask clusters on Kubernetes.
 #[derive(Clone, Debug, Parser)]
@@ -15,9 +16,10 @@ pub struct Args {
     #[arg(short = 'A', long, conflicts_with = "namespaces")]
     pub all_namespaces: bool,
 
-    /// Work on this namespace only; may be given several times.
-    #[arg(short = 'n', long = "namespace", value_name = "NAMESPACE", value_parser = namespace)]
-    pub namespaces: Vec<String>,
+    /// Work on this namespace only; may be given several times, or be patterns:
+    /// team-*,!*-test
+    #[arg(short = 'n', long = "namespace", value_name = "NAMESPACE")]
+    pub namespaces: Vec<Choice>,
 
     /// Where /healthz, /readyz and /metrics are served.
     #[arg(
@@ -39,6 +41,15 @@ pub struct Args {
     /// Resources that are worked on at a time.
     #[arg(long, env = "OXIDASK_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub concurrency: u16,
+
+    /// Image that brings our programs into others, where the resource names none.
+    #[arg(
+        long,
+        env = "OXIDASK_BINARIES_IMAGE",
+        value_name = "IMAGE",
+        default_value = concat!("ghcr.io/oxidask/binaries:", env!("CARGO_PKG_VERSION"))
+    )]
+    pub binaries_image: String,
 
     /// Seconds that a worker has to hand over its results when it is retired,
     /// where the resource does not say.
@@ -133,6 +144,11 @@ impl Args {
         .collect()
     }
 
+    /// The namespaces to work on.
+    pub fn namespaces(&self) -> Namespaces {
+        Namespaces::new(self.namespaces.clone())
+    }
+
     /// The settings for the controllers.
     pub fn settings(&self) -> Settings {
         Settings {
@@ -140,6 +156,11 @@ impl Args {
             batch_delay: Duration::from_secs(self.worker_batch_delay.unwrap_or(0) as u64),
             drain_timeout: Duration::from_secs(self.drain_timeout_seconds),
             concurrency: self.concurrency.into(),
+            programs_image: self.binaries_image.clone(),
+            namespace: self
+                .lease_namespace
+                .clone()
+                .unwrap_or_else(|| "default".to_owned()),
         }
     }
 
@@ -184,14 +205,6 @@ impl Args {
     }
 }
 
-fn namespace(text: &str) -> Result<String, String> {
-    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    if !text.is_empty() && text.chars().all(plain) {
-        return Ok(text.to_owned());
-    }
-    Err("name one namespace; patterns are not supported, give --namespace several times or --all-namespaces".to_owned())
-}
-
 /// A number, where Dask's configuration may also say "null" or nothing.
 fn number(text: &str) -> Result<usize, String> {
     match text {
@@ -221,7 +234,8 @@ mod tests {
         let args = parse(&["--liveness=http://0.0.0.0:8080/healthz", "--all-namespaces"]);
         assert_eq!(args.http_address(), Ok(([0, 0, 0, 0], 8080).into()));
         assert!(args.namespaces.is_empty());
-        assert_eq!(parse(&["--namespace=a", "-n", "b"]).namespaces, ["a", "b"]);
+        let two = parse(&["--namespace=a", "-n", "b"]).namespaces();
+        assert_eq!(two.names(), Some(vec!["a", "b"]));
     }
 
     #[test]
@@ -251,14 +265,6 @@ mod tests {
                 "--module"
             ]
         );
-    }
-
-    #[test]
-    fn a_pattern_of_namespaces_is_refused_with_what_to_do() {
-        let error = Args::try_parse_from(["oxidask-operator", "-n", "dask-*"])
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("several times"), "{error}");
     }
 
     #[test]

@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
-use kube::Client;
+use kube::{Client, ResourceExt as _};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::autoscaler::Watches;
+use crate::build::Site;
 use crate::clock::Clock;
 use crate::events::Events;
 use crate::metrics::Metrics;
@@ -28,6 +30,10 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// Resources that are reconciled at a time.
     pub concurrency: usize,
+    /// The image that brings our programs into others.
+    pub programs_image: String,
+    /// The namespace that this process runs in.
+    pub namespace: String,
 }
 
 impl Default for Settings {
@@ -37,6 +43,8 @@ impl Default for Settings {
             batch_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(60),
             concurrency: 16,
+            programs_image: "oxidask-binaries".to_owned(),
+            namespace: "default".to_owned(),
         }
     }
 }
@@ -51,6 +59,8 @@ pub struct Capabilities {
     pub group_status: bool,
     /// DaskAutoscaler has it.
     pub autoscaler_status: bool,
+    /// Pods can be held by a `sleep` hook.
+    pub sleep_hook: bool,
 }
 
 /// What every reconciliation has at hand.
@@ -90,12 +100,30 @@ pub(crate) enum Action {
     After(Duration),
 }
 
+impl Action {
+    /// The earlier of both.
+    pub(crate) fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::AwaitChange, action) | (action, Self::AwaitChange) => action,
+            (Self::After(one), Self::After(two)) => Self::After(one.min(two)),
+        }
+    }
+}
+
 impl Context {
     pub(crate) fn can(&self) -> Capabilities {
         *self
             .capabilities
             .read()
             .expect("no holder of this lock panics")
+    }
+
+    /// What the builders have to know.
+    pub(crate) fn site(&self) -> Site {
+        Site {
+            programs_image: self.settings.programs_image.clone(),
+            can_hold: self.can().sleep_hook,
+        }
     }
 
     /// Where the scheduler of a cluster listens, if its pod is ready.
@@ -108,8 +136,22 @@ impl Context {
             .stores
             .pods
             .indexed(namespace, &pods_of(labels::SCHEDULER, cluster));
-        pods.iter()
-            .find_map(|pod| Endpoint::of(pod, service.as_deref()))
+        let tls = self.scheduler_tls(namespace, cluster);
+        let found = pods
+            .iter()
+            .find_map(|pod| Endpoint::of(pod, service.as_deref()))?;
+        Some(Endpoint {
+            secret: tls.map(|name| (namespace.to_owned(), name)),
+            ..found
+        })
+    }
+
+    /// Name of the Secret whose certificates a cluster's scheduler was started
+    /// with, if it was started with any.
+    pub(crate) fn scheduler_tls(&self, namespace: &str, cluster: &str) -> Option<String> {
+        let name = names::scheduler(cluster);
+        let deployment = self.stores.deployments.get(namespace, &name)?;
+        deployment.annotations().get(labels::TLS).cloned()
     }
 }
 
@@ -126,11 +168,17 @@ pub(crate) struct Memory {
     pauses: Mutex<HashMap<Key, Instant>>,
     /// By group: Deployments being retired, until they are gone.
     retiring: Mutex<HashMap<Key, BTreeSet<String>>>,
+    /// By group: bytes of results moved away from retiring workers, and in all.
+    moving: Mutex<HashMap<Key, (u64, u64)>>,
     /// By key: reason of the last error, so that each is told once.
     errors: Mutex<HashMap<Key, String>>,
     /// By key: errors since the last success.
     failures: Mutex<HashMap<Key, u32>>,
-    /// By autoscaler: demands of the last while, with when.
+    /// By resource: hash of the guards that this process applied, and when.
+    guarded: Mutex<HashMap<Key, (String, Instant)>>,
+    /// Schedulers that tell their demand.
+    pub(crate) watches: Watches,
+    /// By autoscaler and group: demands of the last while, with when.
     demands: Mutex<HashMap<Key, Vec<(Instant, i64)>>>,
 }
 
@@ -216,6 +264,29 @@ impl Memory {
         }
     }
 
+    /// Notes how far the retirement of workers of a group is: bytes moved, and
+    /// in all; zeros when there is none.
+    pub(crate) fn set_moving(&self, group: &Key, bytes: (u64, u64)) {
+        let mut moving = self.moving.lock().expect("no holder of this lock panics");
+        if bytes.1 == 0 {
+            moving.remove(group);
+        } else {
+            moving.insert(group.clone(), bytes);
+        }
+    }
+
+    /// How far the retirement of workers of a group is, where that is known.
+    pub(crate) fn moving(&self, group: &Key) -> Option<(u64, u64)> {
+        let moving = self.moving.lock().expect("no holder of this lock panics");
+        moving.get(group).copied()
+    }
+
+    /// How long ago a Deployment was created that is seen for the first time.
+    pub(crate) fn lag(&self, group: &Key, name: &str) -> Option<Duration> {
+        let created = self.created.lock().expect("no holder of this lock panics");
+        Some(created.get(group)?.get(name)?.elapsed())
+    }
+
     /// Notes an error; gives whether its reason is another than before.
     pub(crate) fn is_new_error(&self, key: &Key, reason: Option<&str>) -> bool {
         let mut errors = self.errors.lock().expect("no holder of this lock panics");
@@ -231,6 +302,21 @@ impl Memory {
                 errors.insert(key.clone(), reason.to_owned()).as_deref() != Some(reason)
             }
         }
+    }
+
+    /// How long the guards of a resource need no look, if those of this hash
+    /// were applied less than `again` ago.
+    pub(crate) fn guarded(&self, key: &Key, hash: &str, again: Duration) -> Option<Duration> {
+        let guarded = self.guarded.lock().expect("no holder of this lock panics");
+        let (known, since) = guarded.get(key)?;
+        let left = again.saturating_sub(since.elapsed());
+        (known == hash && !left.is_zero()).then_some(left)
+    }
+
+    /// Notes the guards of a resource as applied.
+    pub(crate) fn set_guarded(&self, key: &Key, hash: String) {
+        let mut guarded = self.guarded.lock().expect("no holder of this lock panics");
+        guarded.insert(key.clone(), (hash, Instant::now()));
     }
 
     /// Counts an error; gives how many there were before it since the last
@@ -261,9 +347,18 @@ impl Memory {
         remove(&self.created, key);
         remove(&self.pauses, key);
         remove(&self.retiring, key);
+        remove(&self.moving, key);
         remove(&self.errors, key);
         remove(&self.failures, key);
-        remove(&self.demands, key);
+        self.watches.forget(key);
+        let of_groups = format!("{}/", key.name);
+        let mut demands = self.demands.lock().expect("no holder of this lock panics");
+        demands.retain(|of, _| {
+            (of.kind, &of.namespace) != (key.kind, &key.namespace)
+                || !of.name.starts_with(&of_groups)
+        });
+        drop(demands);
+        remove(&self.guarded, key);
     }
 }
 

@@ -14,6 +14,15 @@ pub enum Error {
         #[source]
         source: Box<kube::Error>,
     },
+    /// Certificates for a cluster.
+    #[error("failed to {action}")]
+    Certificates {
+        /// What we were doing.
+        action: String,
+        /// What the cryptography said.
+        #[source]
+        source: rcgen::Error,
+    },
     /// A request to a scheduler.
     #[error("failed to {action}")]
     Scheduler {
@@ -60,7 +69,7 @@ impl Error {
                 },
                 _ => Class::Transient,
             },
-            Self::Scheduler { .. } => Class::Transient,
+            Self::Scheduler { .. } | Self::Certificates { .. } => Class::Transient,
         }
     }
 
@@ -73,6 +82,7 @@ impl Error {
                 _ => "ApiUnreachable".to_owned(),
             },
             Self::Scheduler { .. } => "SchedulerUnreachable".to_owned(),
+            Self::Certificates { .. } => "CertificatesFailed".to_owned(),
         }
     }
 

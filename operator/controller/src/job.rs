@@ -309,9 +309,12 @@ async fn finish(
     started: String,
 ) -> Result<Action, Error> {
     info!(namespace = seen.namespace, name = seen.name, "{note}");
-    let more = json!({"startTime": started, "endTime": rfc3339(context.clock.now())});
+    let now = context.clock.now();
+    let ran = started.parse::<Timestamp>().ok();
+    let ran = ran.and_then(|started| Duration::try_from(now.duration_since(started)).ok());
+    let more = json!({"startTime": started, "endTime": rfc3339(now)});
     put(context, seen, word, more).await?;
-    context.metrics.job_finished(word);
+    context.metrics.job_finished(word, ran);
     context.events.normal(&*seen.job, word, note).await;
     delete_cluster(context, seen).await?;
     Ok(Action::AwaitChange)

@@ -41,6 +41,12 @@ pub const MIRRORED_REPLICAS: &str = "oxidask.io/cluster-replicas";
 /// Annotation on a DaskCluster: a change of its value replaces the scheduler
 /// pod with one of the present spec.
 pub const RESTART_SCHEDULER: &str = "oxidask.io/restart-scheduler";
+/// Annotation on a scheduler's Deployment: name of the Secret whose
+/// certificates it was started with. Its workers and the operator follow it.
+pub const TLS: &str = "oxidask.io/tls-secret";
+/// Annotation on a DaskCluster or DaskWorkerGroup: the NetworkPolicies and
+/// PodDisruptionBudgets that were made for it, as `Kind/name` with spaces.
+pub const GUARDS: &str = "oxidask.io/guards";
 /// Annotation on a DaskJob: how many runner pods were replaced, and the uid of
 /// the last of them.
 pub const RETRIES: &str = "oxidask.io/runner-retries";
@@ -134,8 +140,8 @@ pub fn default_group(cluster: &str) -> Map {
     map([(CLUSTER, cluster), (COMPONENT, WORKER_GROUP)])
 }
 
-/// Labels of the DaskCluster of a job.
-pub fn job_cluster(cluster: &str) -> Map {
+/// The label of everything that belongs to a cluster and is no pod.
+pub fn cluster(cluster: &str) -> Map {
     map([(CLUSTER, cluster)])
 }
 

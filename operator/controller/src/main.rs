@@ -65,11 +65,11 @@ async fn run(args: Args) -> Result<()> {
     let identity = std::env::var("HOSTNAME").unwrap_or_else(|_| "oxidask-operator".to_owned());
     let operator = Operator::new(Parts {
         client: client.clone(),
-        scheduler: Arc::new(Live::new()),
+        scheduler: Arc::new(Live::new(Some(client.clone()))),
         metrics: metrics.clone(),
         events: Events::new(client.clone(), Some(identity.clone()), args.event_level()),
         settings: args.settings(),
-        namespaces: args.namespaces.clone(),
+        namespaces: args.namespaces(),
     });
     let shutdown = CancellationToken::new();
     tokio::spawn(stop_on_signal(shutdown.clone()));

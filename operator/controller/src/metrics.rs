@@ -2,7 +2,8 @@
 //!
 //! Every metric has a row in `docs/metrics.md`; a test compares the two.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use prometheus::{
@@ -18,6 +19,20 @@ const RECONCILE_BUCKETS: &[f64] = &[0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.
 const DRAIN_BUCKETS: &[f64] = &[0.05, 0.2, 1.0, 5.0, 15.0, 60.0, 300.0];
 /// Seconds from creation to the first time that everything was ready.
 const READY_BUCKETS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0];
+
+/// Seconds that jobs run.
+const JOB_BUCKETS: &[f64] = &[1.0, 10.0, 60.0, 600.0, 3600.0, 36_000.0];
+/// Seconds; the API server tells its watches within milliseconds.
+const LAG_BUCKETS: &[f64] = &[0.005, 0.02, 0.1, 0.5, 2.0, 15.0];
+/// Labels of `dask_operator_cluster_info`.
+const INFO_LABELS: [&str; 6] = [
+    "namespace",
+    "cluster",
+    "scheduler_image",
+    "worker_image",
+    "rust",
+    "tls",
+];
 
 /// Handles to all metrics; clones share them.
 #[derive(Clone, Debug)]
@@ -40,8 +55,15 @@ struct Inner {
     retired: IntCounterVec,
     drain_seconds: HistogramVec,
     target: IntGaugeVec,
+    /// By namespace and autoscaler: the groups that `target` has a series of.
+    targets: Mutex<BTreeMap<(String, String), BTreeSet<String>>>,
     decisions: IntCounterVec,
+    jobs: IntGaugeVec,
     jobs_finished: IntCounterVec,
+    job_seconds: HistogramVec,
+    cluster_info: IntGaugeVec,
+    watch_lag: HistogramVec,
+    drain_bytes: IntCounter,
     leader: IntGauge,
     created: IntCounter,
 }
@@ -98,6 +120,14 @@ impl Metrics {
         registry
             .register(Box::new(created.clone()))
             .expect("a new name");
+        let drain_bytes = IntCounter::new(
+            "dask_operator_drain_bytes_total",
+            "Bytes of results moved away from workers that were retired",
+        )
+        .expect("a valid name");
+        registry
+            .register(Box::new(drain_bytes.clone()))
+            .expect("a new name");
         let inner = Inner {
             reconciles: counter(
                 "dask_operator_reconcile_total",
@@ -106,8 +136,8 @@ impl Metrics {
             ),
             reconcile_seconds: histogram(
                 "dask_operator_reconcile_duration_seconds",
-                "Duration of reconciliations",
-                &["kind"],
+                "Duration of reconciliations by kind and result",
+                &["kind", "result"],
                 RECONCILE_BUCKETS,
             ),
             queue_due: plain(
@@ -157,7 +187,7 @@ impl Metrics {
             target: gauge(
                 "dask_operator_autoscaler_target",
                 "Workers that the autoscaler last asked for",
-                &["namespace", "autoscaler"],
+                &["namespace", "autoscaler", "group"],
             ),
             decisions: counter(
                 "dask_operator_autoscaler_decisions_total",
@@ -173,6 +203,26 @@ impl Metrics {
                 "dask_operator_leader",
                 "1 while this process is the one that acts",
             ),
+            jobs: gauge("dask_operator_jobs", "Jobs by status", &["status"]),
+            job_seconds: histogram(
+                "dask_operator_job_duration_seconds",
+                "From the first time that a job was seen running to its end, by status",
+                &["status"],
+                JOB_BUCKETS,
+            ),
+            cluster_info: gauge(
+                "dask_operator_cluster_info",
+                "1 for each cluster, with what it is made of",
+                &INFO_LABELS,
+            ),
+            watch_lag: histogram(
+                "dask_operator_watch_lag_seconds",
+                "From the creation of a worker's Deployment to the watch showing it",
+                &[],
+                LAG_BUCKETS,
+            ),
+            drain_bytes,
+            targets: Mutex::default(),
             created,
             registry: registry.clone(),
         };
@@ -195,7 +245,7 @@ impl Metrics {
     pub fn descriptions(&self) -> Vec<(String, String)> {
         use prometheus::core::Collector;
         let inner = &self.0;
-        let collectors: [&dyn Collector; 18] = [
+        let collectors: [&dyn Collector; 23] = [
             &inner.reconciles,
             &inner.reconcile_seconds,
             &inner.queue_due,
@@ -211,7 +261,12 @@ impl Metrics {
             &inner.drain_seconds,
             &inner.target,
             &inner.decisions,
+            &inner.jobs,
             &inner.jobs_finished,
+            &inner.job_seconds,
+            &inner.cluster_info,
+            &inner.watch_lag,
+            &inner.drain_bytes,
             &inner.leader,
             &inner.created,
         ];
@@ -232,7 +287,7 @@ impl Metrics {
             .inc();
         self.0
             .reconcile_seconds
-            .with_label_values(&[kind.as_str()])
+            .with_label_values(&[kind.as_str(), result])
             .observe(took.as_secs_f64());
     }
 
@@ -305,20 +360,72 @@ impl Metrics {
             .observe(took.as_secs_f64());
     }
 
-    pub(crate) fn autoscaled(&self, namespace: &str, name: &str, target: i64, reason: &str) {
+    pub(crate) fn autoscaled(
+        &self,
+        namespace: &str,
+        name: &str,
+        group: &str,
+        target: i64,
+        reason: &str,
+    ) {
         self.0
             .target
-            .with_label_values(&[namespace, name])
+            .with_label_values(&[namespace, name, group])
             .set(target);
+        let mut targets = self
+            .0
+            .targets
+            .lock()
+            .expect("no holder of this lock panics");
+        let of = (namespace.to_owned(), name.to_owned());
+        targets.entry(of).or_default().insert(group.to_owned());
+        drop(targets);
         self.0.decisions.with_label_values(&[reason]).inc();
     }
 
     pub(crate) fn autoscaler_gone(&self, namespace: &str, name: &str) {
-        let _ = self.0.target.remove_label_values(&[namespace, name]);
+        let mut targets = self
+            .0
+            .targets
+            .lock()
+            .expect("no holder of this lock panics");
+        let groups = targets.remove(&(namespace.to_owned(), name.to_owned()));
+        for group in groups.into_iter().flatten() {
+            let labels = [namespace, name, &group];
+            let _ = self.0.target.remove_label_values(&labels);
+        }
     }
 
-    pub(crate) fn job_finished(&self, status: &str) {
+    pub(crate) fn job_finished(&self, status: &str, ran: Option<Duration>) {
         self.0.jobs_finished.with_label_values(&[status]).inc();
+        if let Some(ran) = ran {
+            let seconds = self.0.job_seconds.with_label_values(&[status]);
+            seconds.observe(ran.as_secs_f64());
+        }
+    }
+
+    pub(crate) fn jobs(&self, counts: &BTreeMap<String, i64>) {
+        self.0.jobs.reset();
+        for (status, count) in counts {
+            self.0.jobs.with_label_values(&[status]).set(*count);
+        }
+    }
+
+    /// One series for each cluster: the values of [`INFO_LABELS`].
+    pub(crate) fn clusters(&self, infos: &[[String; INFO_LABELS.len()]]) {
+        self.0.cluster_info.reset();
+        for info in infos {
+            self.0.cluster_info.with_label_values(info).set(1);
+        }
+    }
+
+    pub(crate) fn watch_lag(&self, lag: Duration) {
+        let seconds = self.0.watch_lag.with_label_values(&[] as &[&str]);
+        seconds.observe(lag.as_secs_f64());
+    }
+
+    pub(crate) fn drained_bytes(&self, bytes: u64) {
+        self.0.drain_bytes.inc_by(bytes);
     }
 
     /// Notes whether this process is the one that acts.

@@ -22,6 +22,16 @@ pub fn worker(group: &str, id: &str) -> String {
     format!("{group}-worker-{id}")
 }
 
+/// Name of the Secret with a cluster's certificates.
+pub fn tls_secret(cluster: &str) -> String {
+    format!("{cluster}-tls")
+}
+
+/// Name of one of a cluster's NetworkPolicies.
+pub fn network_policy(cluster: &str, part: &str) -> String {
+    format!("{cluster}-{part}")
+}
+
 /// Name of a job's runner pod.
 pub fn job_runner(job: &str) -> String {
     format!("{job}-runner")

@@ -1,12 +1,15 @@
 //! The operator as a whole: watches, workers on the queue, and their end.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-use kube::Client;
 use kube::core::DeserializeGuard;
-use oxidask_operator_api::{DaskAutoscaler, DaskCluster, DaskJob, DaskWorkerGroup, GROUP, VERSION};
+use kube::{Client, ResourceExt as _};
+use oxidask_operator_api::{
+    DaskAutoscaler, DaskCluster, DaskJob, DaskWorkerGroup, GROUP, PodSpec, VERSION,
+};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -19,6 +22,7 @@ use crate::error::{Class, Error, backoff};
 use crate::events::Events;
 use crate::labels::{COMPONENT, JOB_RUNNER, SCHEDULER, WORKER};
 use crate::metrics::Metrics;
+use crate::namespaces::Namespaces;
 use crate::queue::{Key, Kind, Queue};
 use crate::scheduler::SchedulerApi;
 use crate::stores::{Stores, Triggers};
@@ -31,6 +35,8 @@ const GRACE: Duration = Duration::from_secs(5);
 const REDISCOVER: Duration = Duration::from_secs(300);
 /// How long a resource waits for the permission that the operator lacks.
 const FORBIDDEN: Duration = Duration::from_secs(60);
+/// The minor version of Kubernetes since which pods have the hook `sleep`.
+const SLEEP_HOOK_SINCE: u32 = 30;
 /// A reconciliation that takes longer than this is stuck.
 const STUCK: Duration = Duration::from_secs(300);
 
@@ -46,15 +52,15 @@ pub struct Parts {
     pub events: Events,
     /// The user's settings.
     pub settings: Settings,
-    /// The namespaces to work on; all if empty.
-    pub namespaces: Vec<String>,
+    /// The namespaces to work on.
+    pub namespaces: Namespaces,
 }
 
 /// An operator that can be run.
 #[derive(Clone)]
 pub struct Operator {
     context: Context,
-    namespaces: Arc<Vec<String>>,
+    namespaces: Arc<Namespaces>,
     progress: Arc<Progress>,
 }
 
@@ -182,6 +188,15 @@ impl Operator {
             }
         }
         context.metrics.phases(&counts);
+        let clusters = context.stores.clusters.all();
+        let infos: Vec<_> = clusters.iter().map(|cluster| info_of(cluster)).collect();
+        context.metrics.clusters(&infos);
+        let mut jobs = BTreeMap::new();
+        for job in context.stores.jobs.all() {
+            let status = job.status.as_ref().and_then(|s| s.job_status.clone());
+            *jobs.entry(status.unwrap_or_default()).or_default() += 1;
+        }
+        context.metrics.jobs(&jobs);
     }
 
     async fn discover_until_found(&self) {
@@ -214,25 +229,28 @@ impl Operator {
     }
 
     fn watch_all(&self, tasks: &mut JoinSet<()>) {
-        let scopes: Vec<Option<String>> = match self.namespaces.as_slice() {
-            [] => vec![None],
-            some => some.iter().cloned().map(Some).collect(),
+        let scopes: Vec<Option<String>> = match self.namespaces.names() {
+            None => vec![None],
+            Some(names) => names
+                .into_iter()
+                .map(|name| Some(name.to_owned()))
+                .collect(),
         };
         let triggers = Triggers {
             queue: Arc::clone(&self.context.queue),
             stores: self.context.stores.clone(),
+            memory: Arc::clone(&self.context.memory),
+            metrics: self.context.metrics.clone(),
         };
         let ours = |component: &str| Some(format!("{COMPONENT}{component}"));
         for scope in scopes {
             let (stores, t) = (&self.context.stores, &triggers);
-            let all = Selection {
-                namespace: scope.clone(),
-                labels: None,
-            };
             let of = |labels| Selection {
                 namespace: scope.clone(),
                 labels,
+                within: Arc::clone(&self.namespaces),
             };
+            let all = of(None);
             let (a, b, c, d) = (t.clone(), t.clone(), t.clone(), t.clone());
             self.watch_one::<DeserializeGuard<DaskCluster>, _>(
                 tasks,
@@ -325,6 +343,27 @@ impl Operator {
     }
 }
 
+/// What a cluster is made of, for its metric.
+fn info_of(cluster: &DaskCluster) -> [String; 6] {
+    let image = |pod: &PodSpec| {
+        let containers = pod.0.get("containers");
+        let image = containers.and_then(|containers| containers[0]["image"].as_str());
+        image.unwrap_or_default().to_owned()
+    };
+    let rust = cluster.spec.rust.clone().unwrap_or_default();
+    let replaced = [("scheduler", rust.scheduler), ("worker", rust.worker)];
+    let replaced = replaced.into_iter().filter(|(_, on)| *on);
+    let replaced: Vec<&str> = replaced.map(|(name, _)| name).collect();
+    [
+        cluster.namespace().unwrap_or_default(),
+        cluster.name_any(),
+        image(&cluster.spec.scheduler.spec),
+        image(&cluster.spec.worker.spec),
+        replaced.join("+"),
+        cluster.spec.tls_on().is_some().to_string(),
+    ]
+}
+
 /// What the installed CRDs can do.
 async fn discover(client: &Client) -> Result<Capabilities, Error> {
     let list = client
@@ -333,11 +372,17 @@ async fn discover(client: &Client) -> Result<Capabilities, Error> {
         .map_err(Error::api(format!(
             "list the resource types of {GROUP}/{VERSION}"
         )))?;
+    let version = client
+        .apiserver_version()
+        .await
+        .map_err(Error::api("ask the API server for its version"))?;
+    let minor = version.minor.trim_end_matches('+').parse().unwrap_or(0);
     let has = |name: &str| list.resources.iter().any(|resource| resource.name == name);
     Ok(Capabilities {
         cluster_status: has("daskclusters/status"),
         group_status: has("daskworkergroups/status"),
         autoscaler_status: has("daskautoscalers/status"),
+        sleep_hook: version.major == "1" && minor >= SLEEP_HOOK_SINCE,
     })
 }
 

@@ -6,7 +6,9 @@ use std::time::Duration;
 use kube::{Resource, ResourceExt as _};
 use oxidask_operator_api::{DaskAutoscaler, DaskCluster, DaskJob, DaskWorkerGroup};
 
+use crate::context::Memory;
 use crate::labels::{self, CLUSTER, COMPONENT, GROUP};
+use crate::metrics::Metrics;
 use crate::queue::{Key, Kind, Queue};
 use crate::store::Store;
 use crate::views::{DeploymentView, PodView, ServiceView};
@@ -73,6 +75,8 @@ fn label<K: Resource>(object: &K, name: &str) -> Option<String> {
 pub(crate) struct Triggers {
     pub(crate) queue: Arc<Queue>,
     pub(crate) stores: Stores,
+    pub(crate) memory: Arc<Memory>,
+    pub(crate) metrics: Metrics,
 }
 
 impl Triggers {
@@ -131,12 +135,32 @@ impl Triggers {
 
     pub(crate) fn deployment(&self, deployment: &DeploymentView) {
         match label(deployment, GROUP) {
-            Some(group) => self.soon(Kind::WorkerGroup, deployment.namespace(), Some(group)),
-            None => self.soon(
-                Kind::Cluster,
-                deployment.namespace(),
-                label(deployment, CLUSTER),
-            ),
+            Some(group) => {
+                let namespace = deployment.namespace().unwrap_or_default();
+                let key = Key::new(Kind::WorkerGroup, namespace, group);
+                self.heard_of(deployment, &key);
+                self.queue.add_after(key, COLLECT);
+            }
+            None => {
+                let (namespace, cluster) = (deployment.namespace(), label(deployment, CLUSTER));
+                // Workers speak TLS as the scheduler does that runs.
+                if deployment.annotations().contains_key(labels::TLS)
+                    && let (Some(namespace), Some(cluster)) = (&namespace, &cluster)
+                {
+                    for group in self.stores.groups.indexed(namespace, cluster) {
+                        self.soon(Kind::WorkerGroup, group.namespace(), Some(group.name_any()));
+                    }
+                }
+                self.soon(Kind::Cluster, namespace, cluster);
+            }
+        }
+    }
+
+    /// Measures how long a creation of ours took to come back.
+    fn heard_of(&self, deployment: &DeploymentView, group: &Key) {
+        let is_new = deployment.metadata.generation == Some(1) && !deployment.is_ready();
+        if is_new && let Some(lag) = self.memory.lag(group, &deployment.name_any()) {
+            self.metrics.watch_lag(lag);
         }
     }
 

@@ -139,6 +139,32 @@ pub struct PodSpecView {
 pub struct ContainerView {
     /// Its ports.
     pub ports: Vec<ContainerPortView>,
+    /// What is done before it ends.
+    pub lifecycle: LifecycleView,
+}
+
+/// What is read of a container's hooks.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LifecycleView {
+    /// The hook before the signal to end.
+    pub pre_stop: HookView,
+}
+
+/// What is read of a hook.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HookView {
+    /// A wait.
+    pub sleep: Option<SleepView>,
+}
+
+/// A wait of a hook.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SleepView {
+    /// How long.
+    pub seconds: i64,
 }
 
 /// What is read of a container's port.
@@ -216,6 +242,15 @@ impl PodView {
                 .conditions
                 .iter()
                 .any(|c| c.type_ == "Ready" && c.status == "True")
+    }
+
+    /// Whether it is to go and is held for its worker to be drained.
+    pub fn is_held(&self) -> bool {
+        let waits = |container: &ContainerView| container.lifecycle.pre_stop.sleep.is_some();
+        let grace = self.metadata.deletion_grace_period_seconds.unwrap_or(0);
+        self.metadata.deletion_timestamp.is_some()
+            && grace > 1
+            && self.spec.containers.iter().any(waits)
     }
 
     /// The Deployment it belongs to: the name of its ReplicaSet without the

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use tracing::{debug, warn};
 
 use crate::metrics::Metrics;
+use crate::namespaces::Namespaces;
 use crate::store::{Id, Store, id};
 
 /// How long one watch request lasts; the next goes on where it ended. A watch
@@ -29,6 +30,15 @@ pub struct Selection {
     pub namespace: Option<String>,
     /// A label selector; everything if `None`.
     pub labels: Option<String>,
+    /// Objects of other namespaces are passed over.
+    pub within: Arc<Namespaces>,
+}
+
+impl Selection {
+    fn takes(&self, meta: &ObjectMeta) -> bool {
+        let namespace = meta.namespace.as_deref().unwrap_or_default();
+        self.within.contains(namespace)
+    }
 }
 
 /// Keeps a store up to date for ever.
@@ -115,7 +125,7 @@ async fn follow<W: Resource<DynamicType = ()>, K>(
     while let Some(event) = events.next().await {
         match event {
             Ok(Event::Init) => list.clear(),
-            Ok(Event::InitApply(wire)) => {
+            Ok(Event::InitApply(wire)) if selection.takes(wire.meta()) => {
                 if let Some(object) = decode(wire) {
                     list.insert(id(&object));
                     put(store, object, &changed);
@@ -130,7 +140,7 @@ async fn follow<W: Resource<DynamicType = ()>, K>(
                     listed();
                 }
             }
-            Ok(Event::Apply(wire)) => {
+            Ok(Event::Apply(wire)) if selection.takes(wire.meta()) => {
                 if let Some(object) = decode(wire) {
                     put(store, object, &changed);
                 }
@@ -141,6 +151,7 @@ async fn follow<W: Resource<DynamicType = ()>, K>(
                     changed(&gone);
                 }
             }
+            Ok(Event::InitApply(_) | Event::Apply(_)) => continue,
             Err(error) => {
                 metrics.watch_failed(&kind);
                 warn!(kind, %error, "a watch failed and starts again");

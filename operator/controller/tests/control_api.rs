@@ -136,22 +136,23 @@ async fn scheduler() -> Endpoint {
         http: at,
         comm: 1,
         pod: "pod".to_owned(),
+        secret: None,
     }
 }
 
 #[tokio::test]
 async fn a_scheduler_that_announces_the_control_api_is_asked_through_it() {
-    let (live, at) = (Live::new(), scheduler().await);
+    let (live, at) = (Live::new(None), scheduler().await);
     let workers = live.workers(&at).await.unwrap();
     assert_eq!(
         (&*workers[0].name, workers[0].processing, workers[0].bytes),
         ("simple-default-worker-1", 2, 70)
     );
-    assert_eq!(live.desired_workers(&at).await.unwrap(), 9);
+    assert_eq!(live.desired_workers(&at, &[]).await.unwrap().total, 9);
     assert_eq!(live.idle_since(&at).await.unwrap(), Some(1.5));
     let addresses = [1, 2, 3].map(|n| format!("tcp://10.0.0.{n}:1"));
     let retired = live
-        .retire(&at, &addresses, Duration::from_secs(5))
+        .retire(&at, &addresses, Duration::from_secs(5), &|_, _| {})
         .await
         .unwrap();
     assert_eq!(retired.done, addresses[..1]);

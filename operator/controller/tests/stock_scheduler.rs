@@ -41,6 +41,7 @@ impl Stock {
             http: port("http"),
             comm: port("comm"),
             pod: "pod".to_owned(),
+            secret: None,
         };
         Some(Self {
             child,
@@ -85,7 +86,7 @@ async fn a_stock_scheduler_retires_without_loss_and_lets_tasks_end() {
     let Some(mut stock) = Stock::start() else {
         return;
     };
-    let live = Live::new();
+    let live = Live::new(None);
     let at = stock.endpoint.clone();
 
     let workers = live.workers(&at).await.unwrap();
@@ -115,7 +116,12 @@ async fn a_stock_scheduler_retires_without_loss_and_lets_tasks_end() {
 
     let began = Instant::now();
     let retired = live
-        .retire(&at, std::slice::from_ref(&victim), Duration::from_secs(30))
+        .retire(
+            &at,
+            std::slice::from_ref(&victim),
+            Duration::from_secs(30),
+            &|_, _| {},
+        )
         .await
         .unwrap();
     assert_eq!(
@@ -143,9 +149,9 @@ async fn demand_and_idleness_of_a_stock_scheduler_are_known() {
     let Some(mut stock) = Stock::start() else {
         return;
     };
-    let live = Live::new();
+    let live = Live::new(None);
     let at = stock.endpoint.clone();
-    assert!(live.desired_workers(&at).await.unwrap() >= 0);
+    assert!(live.desired_workers(&at, &[]).await.unwrap().total >= 0);
     live.idle_since(&at).await.unwrap();
     let idle = live.idle_since(&at).await.unwrap();
     assert!(idle.is_some_and(|since| since > 1e9), "{idle:?}");
@@ -161,9 +167,10 @@ async fn a_scheduler_that_is_not_there_is_said_with_both_ways_tried() {
         http: 1,
         comm: 1,
         pod: "none".to_owned(),
+        secret: None,
     };
-    let error = Live::new()
-        .desired_workers(&endpoint)
+    let error = Live::new(None)
+        .desired_workers(&endpoint, &[])
         .await
         .unwrap_err()
         .to_string();

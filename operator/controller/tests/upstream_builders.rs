@@ -9,7 +9,7 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use oxidask_operator::build;
+use oxidask_operator::build::{self, Site};
 use oxidask_operator::labels::WORKER_ID;
 use oxidask_operator_api::{DaskCluster, DaskJob, DaskWorkerGroup};
 use serde_json::{Map, Value, json};
@@ -203,7 +203,7 @@ fn ours(resource: &Value, cluster: &Value) -> Vec<Value> {
         "DaskCluster" => {
             let cluster: DaskCluster = serde_json::from_value(resource.clone()).unwrap();
             vec![
-                build::scheduler_deployment(&cluster, 1),
+                build::scheduler_deployment(&cluster, 1, &Site::default()),
                 build::scheduler_service(&cluster),
                 build::default_group(&cluster),
             ]
@@ -218,8 +218,9 @@ fn ours(resource: &Value, cluster: &Value) -> Vec<Value> {
             let parent = build::WorkerParent {
                 group: &group,
                 cluster: &cluster,
+                tls: None,
             };
-            vec![build::worker_deployment(parent, ID)]
+            vec![build::worker_deployment(parent, ID, &Site::default())]
         }
     }
 }

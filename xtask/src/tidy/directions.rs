@@ -39,6 +39,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "oxidask-operator-api",
             "oxidask-control",
             "oxidask-protocol",
+            "oxidask-settings",
         ],
     ),
     (

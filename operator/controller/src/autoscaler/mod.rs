@@ -1,9 +1,15 @@
-//! DaskAutoscaler: the default group as large as its work asks for.
+//! DaskAutoscaler: groups as large as their work asks for.
 
+mod decide;
+mod demand;
+
+pub(crate) use demand::Watches;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube::{Resource as _, ResourceExt as _};
-use oxidask_operator_api::{DaskAutoscaler, DaskAutoscalerStatus, DaskWorkerGroup};
+use oxidask_operator_api::{DaskAutoscaler, DaskAutoscalerStatus, DaskWorkerGroup, GroupTarget};
 use serde_json::json;
 use tracing::{debug, info, warn};
 
@@ -16,7 +22,10 @@ use crate::labels::COOLDOWN;
 use crate::names;
 use crate::owners;
 use crate::queue::Key;
+use crate::scheduler::{Demand, GroupOffer};
 use crate::takeover;
+
+use self::decide::{Decision, Limits, decide, limits_of, shares};
 
 /// How often the scheduler is asked, as upstream does.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -25,7 +34,7 @@ const COOLDOWN_SECONDS: f64 = 15.0;
 /// Workers go when no demand of this long asked for them.
 const WINDOW: Duration = Duration::from_secs(15);
 
-/// Looks at a cluster's demand and scales its default group.
+/// Looks at a cluster's demand and scales its groups.
 pub(crate) async fn reconcile(context: &Context, key: &Key) -> Result<Action, Error> {
     let Some(autoscaler) = context.stores.autoscalers.get(&key.namespace, &key.name) else {
         context.metrics.autoscaler_gone(&key.namespace, &key.name);
@@ -39,7 +48,7 @@ pub(crate) async fn reconcile(context: &Context, key: &Key) -> Result<Action, Er
     let (namespace, cluster_name) = (&key.namespace, &autoscaler.spec.cluster);
     let Some(cluster) = context.stores.clusters.get(namespace, cluster_name) else {
         let message = format!("there is no DaskCluster {cluster_name} in this namespace");
-        tell(context, &autoscaler, None, "ClusterNotFound", message).await?;
+        tell(context, &autoscaler, &[], "ClusterNotFound", message).await?;
         return Ok(Action::AwaitChange);
     };
     if owners::controller_uid(autoscaler.meta()) != cluster.uid().as_deref() {
@@ -62,22 +71,13 @@ pub(crate) async fn reconcile(context: &Context, key: &Key) -> Result<Action, Er
         let left = Duration::from_secs_f64((cooldown_until - now).clamp(0.05, 60.0));
         return Ok(Action::After(left.min(INTERVAL)));
     }
-    let Some(group) = context
-        .stores
-        .groups
-        .get(namespace, &names::default_group(cluster_name))
-    else {
+    let groups = groups(context, &autoscaler);
+    if groups.is_empty() {
         return Ok(Action::After(INTERVAL));
-    };
+    }
     if cluster.spec.suspend == Some(true) {
-        tell(
-            context,
-            &autoscaler,
-            None,
-            "Suspended",
-            "the cluster is suspended".to_owned(),
-        )
-        .await?;
+        let message = "the cluster is suspended".to_owned();
+        tell(context, &autoscaler, &[], "Suspended", message).await?;
         return Ok(Action::AwaitChange);
     }
     let Some(endpoint) = context.endpoint(namespace, cluster_name) else {
@@ -87,126 +87,112 @@ pub(crate) async fn reconcile(context: &Context, key: &Key) -> Result<Action, Er
             "Scheduler not ready, skipping autoscaling"
         );
         let message = "the scheduler is not ready".to_owned();
-        tell(context, &autoscaler, None, "SchedulerNotReady", message).await?;
+        tell(context, &autoscaler, &[], "SchedulerNotReady", message).await?;
         return Ok(Action::After(INTERVAL));
     };
-    let demand = match context.scheduler.desired_workers(&endpoint).await {
-        Ok(demand) => demand.max(0),
+    let offers: Vec<GroupOffer> = groups
+        .iter()
+        .map(|(group, _)| offer(context, group))
+        .collect();
+    let demand = match demand::demand(context, key, &endpoint, &offers).await {
+        Ok(demand) => demand,
         Err(error) => {
             warn!(namespace, name = key.name, %error, "Unable to get desired number of workers from scheduler.");
-            tell(
-                context,
-                &autoscaler,
-                None,
-                "SchedulerUnreachable",
-                error.to_string(),
-            )
-            .await?;
+            let message = error.to_string();
+            tell(context, &autoscaler, &[], "SchedulerUnreachable", message).await?;
             return Ok(Action::After(INTERVAL));
         }
     };
-    let recent = context.memory.largest_demand(key, demand, WINDOW);
-    let current = group.spec.worker.replicas;
-    let limits = Limits::new(autoscaler.spec.minimum, autoscaler.spec.maximum);
-    let decision = decide(current, demand, recent, limits);
-    scale(context, &autoscaler, &group, &decision).await?;
-    let message = format!("{demand} workers are asked for, {}", decision.sentence);
-    context
-        .metrics
-        .autoscaled(namespace, &key.name, decision.target, decision.reason);
-    tell(
-        context,
-        &autoscaler,
-        Some((demand, decision.target)),
-        decision.reason,
-        message,
-    )
-    .await?;
+    let decisions = decisions(context, key, &demand, groups);
+    scale(context, &autoscaler, &decisions).await?;
+    tell_decisions(context, key, &autoscaler, &demand, &decisions).await?;
     Ok(Action::After(INTERVAL))
 }
 
-/// How many workers there may be.
-#[derive(Clone, Copy, Debug)]
-struct Limits {
-    minimum: i64,
-    maximum: i64,
+/// The groups that are scaled, the default one first, with their limits.
+fn groups(context: &Context, autoscaler: &DaskAutoscaler) -> Vec<(Arc<DaskWorkerGroup>, Limits)> {
+    let namespace = autoscaler.namespace().unwrap_or_default();
+    let spec = &autoscaler.spec;
+    let default = names::default_group(&spec.cluster);
+    let further = spec.groups.iter().filter(|bounds| bounds.name != default);
+    let named = further.map(|bounds| (bounds.name.clone(), limits_of(bounds)));
+    let limits = Limits::new(spec.minimum, spec.maximum);
+    std::iter::once((default.clone(), limits))
+        .chain(named)
+        .filter_map(|(name, limits)| {
+            let group = context.stores.groups.get(&namespace, &name)?;
+            (group.spec.cluster == spec.cluster).then_some((group, limits))
+        })
+        .collect()
 }
 
-impl Limits {
-    fn new(minimum: Option<i64>, maximum: Option<i64>) -> Self {
-        Self {
-            minimum: minimum.unwrap_or(0).max(0),
-            maximum: maximum.unwrap_or(i64::MAX).max(0),
-        }
+fn offer(context: &Context, group: &DaskWorkerGroup) -> GroupOffer {
+    let (namespace, name) = (group.namespace().unwrap_or_default(), group.name_any());
+    let workers = context.stores.deployments.indexed(&namespace, &name);
+    let mut deployments: Vec<String> = workers.iter().map(|worker| worker.name_any()).collect();
+    deployments.sort_unstable();
+    GroupOffer {
+        nthreads: group
+            .spec
+            .worker
+            .nthreads
+            .and_then(|nthreads| u32::try_from(nthreads).ok())
+            .unwrap_or(0),
+        deployments,
+        name,
     }
 }
 
-/// A decision and why.
-#[derive(Clone, Debug, PartialEq)]
-struct Decision {
-    target: i64,
-    reason: &'static str,
-    sentence: String,
+/// A decision for one group.
+struct Decided {
+    group: Arc<DaskWorkerGroup>,
+    /// Workers that are asked for.
+    share: i64,
+    decision: Decision,
 }
 
-/// How many workers there should be, of `current` ones, when `demand` are asked
-/// for now and at most `recent` were lately.
-///
-/// Upwards at once. Downwards to what was asked for lately, and by at most a
-/// quarter (but one) at a time, as upstream does.
-fn decide(current: i64, demand: i64, recent: i64, limits: Limits) -> Decision {
-    // As upstream: the maximum wins over the minimum.
-    let clamp = |n: i64| n.max(limits.minimum).min(limits.maximum);
-    let decision = |target: i64, reason, sentence: String| Decision {
-        target,
-        reason,
-        sentence,
-    };
-    let wanted = clamp(demand);
-    if wanted > current {
-        let reason = if demand > limits.maximum {
-            "LimitedByMaximum"
-        } else {
-            "ScaledUp"
-        };
-        return decision(
-            wanted,
-            reason,
-            format!("scaled up from {current} to {wanted}"),
-        );
-    }
-    let lately = clamp(recent.max(demand));
-    if lately >= current {
-        let reason = match () {
-            () if demand > limits.maximum => "LimitedByMaximum",
-            () if wanted < current => "Stabilising",
-            () if demand < limits.minimum => "LimitedByMinimum",
-            () => "AsWanted",
-        };
-        return decision(current, reason, format!("{current} stay"));
-    }
-    let step = (current / 4).max(1);
-    let target = lately.max(current - step);
-    let reason = if target > lately {
-        "LimitedByStep"
-    } else {
-        "ScaledDown"
-    };
-    decision(
-        target,
-        reason,
-        format!("scaled down from {current} to {target}"),
-    )
+fn decisions(
+    context: &Context,
+    key: &Key,
+    demand: &Demand,
+    groups: Vec<(Arc<DaskWorkerGroup>, Limits)>,
+) -> Vec<Decided> {
+    let names: Vec<(String, Limits)> = groups
+        .iter()
+        .map(|(group, limits)| (group.name_any(), *limits))
+        .collect();
+    let named: Vec<(&str, Limits)> = names.iter().map(|(name, l)| (&**name, *l)).collect();
+    let shares = shares(demand, &named);
+    groups
+        .into_iter()
+        .zip(shares)
+        .map(|((group, limits), share)| {
+            let of = Key::new(
+                key.kind,
+                &key.namespace,
+                format!("{}/{}", key.name, group.name_any()),
+            );
+            let recent = context.memory.largest_demand(&of, share, WINDOW);
+            let decision = decide(group.spec.worker.replicas, share, recent, limits);
+            Decided {
+                group,
+                share,
+                decision,
+            }
+        })
+        .collect()
 }
 
 async fn scale(
     context: &Context,
     autoscaler: &DaskAutoscaler,
-    group: &DaskWorkerGroup,
-    decision: &Decision,
+    decisions: &[Decided],
 ) -> Result<(), Error> {
-    let current = group.spec.worker.replicas;
-    if decision.target == current {
+    let changes = decisions
+        .iter()
+        .filter(|of| of.decision.target != of.group.spec.worker.replicas);
+    let changes: Vec<&Decided> = changes.collect();
+    if changes.is_empty() {
         return Ok(());
     }
     let (client, namespace) = (&context.client, autoscaler.namespace().unwrap_or_default());
@@ -215,24 +201,70 @@ async fn scale(
     let until = context.clock.seconds() + COOLDOWN_SECONDS;
     let patch = json!({"metadata": {"annotations": {COOLDOWN: format!("{until:.6}")}}});
     api::merge::<DaskAutoscaler>(client, &namespace, &autoscaler.name_any(), &patch).await?;
-    let patch = json!({"spec": {"worker": {"replicas": decision.target}}});
-    api::merge::<DaskWorkerGroup>(client, &namespace, &group.name_any(), &patch).await?;
-    let note = format!(
-        "Autoscaler updated {} worker count from {current} to {}",
-        autoscaler.spec.cluster, decision.target
-    );
-    context
-        .events
-        .normal(autoscaler, decision.reason, note)
-        .await;
+    for Decided {
+        group, decision, ..
+    } in changes
+    {
+        let (current, name) = (group.spec.worker.replicas, group.name_any());
+        let patch = json!({"spec": {"worker": {"replicas": decision.target}}});
+        api::merge::<DaskWorkerGroup>(client, &namespace, &name, &patch).await?;
+        let note = format!(
+            "Autoscaler updated {} worker count of {name} from {current} to {}",
+            autoscaler.spec.cluster, decision.target
+        );
+        context
+            .events
+            .normal(autoscaler, decision.reason, note)
+            .await;
+    }
     Ok(())
+}
+
+async fn tell_decisions(
+    context: &Context,
+    key: &Key,
+    autoscaler: &DaskAutoscaler,
+    demand: &Demand,
+    decisions: &[Decided],
+) -> Result<(), Error> {
+    let Some(first) = decisions.first() else {
+        return Ok(());
+    };
+    for Decided {
+        group, decision, ..
+    } in decisions
+    {
+        context.metrics.autoscaled(
+            &key.namespace,
+            &key.name,
+            &group.name_any(),
+            decision.target,
+            decision.reason,
+        );
+    }
+    let mut message = format!(
+        "{} workers are asked for, {}",
+        demand.total, first.decision.sentence
+    );
+    for of in &decisions[1..] {
+        let (name, sentence) = (of.group.name_any(), &of.decision.sentence);
+        message.push_str(&format!("; {name}: {} are asked for, {sentence}", of.share));
+    }
+    tell(
+        context,
+        autoscaler,
+        decisions,
+        first.decision.reason,
+        message,
+    )
+    .await
 }
 
 /// Writes the status, if it changed.
 async fn tell(
     context: &Context,
     autoscaler: &DaskAutoscaler,
-    numbers: Option<(i64, i64)>,
+    decisions: &[Decided],
     reason: &str,
     message: String,
 ) -> Result<(), Error> {
@@ -242,10 +274,20 @@ async fn tell(
     }
     let old = autoscaler.status.clone().unwrap_or_default();
     let generation = autoscaler.metadata.generation;
-    let finding = Finding::new("Active", numbers.is_some(), reason, message);
+    let finding = Finding::new("Active", !decisions.is_empty(), reason, message);
+    let first = decisions.first();
+    let further = decisions.iter().skip(1).map(|of| GroupTarget {
+        name: of.group.name_any(),
+        target: of.decision.target,
+        reason: of.decision.reason.to_owned(),
+    });
     let status = DaskAutoscalerStatus {
-        desired: numbers.map(|(demand, _)| demand).or(old.desired),
-        target: numbers.map(|(_, target)| target).or(old.target),
+        desired: first.map(|of| of.share).or(old.desired),
+        target: first.map(|of| of.decision.target).or(old.target),
+        groups: match first {
+            Some(_) => further.collect(),
+            None => old.groups.clone(),
+        },
         conditions: merged(&old.conditions, &[finding], generation, context.clock.now()),
         observed_generation: generation,
     };
@@ -258,44 +300,4 @@ async fn tell(
     );
     api::merge_status::<DaskAutoscaler>(&context.client, &namespace, &name, true, &json!(status))
         .await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn target(current: i64, demand: i64, recent: i64, limits: (i64, i64)) -> (i64, &'static str) {
-        let limits = Limits::new(Some(limits.0), Some(limits.1));
-        let decision = decide(current, demand, recent, limits);
-        (decision.target, decision.reason)
-    }
-
-    #[test]
-    fn up_goes_at_once_and_to_the_maximum_at_most() {
-        assert_eq!(target(0, 7, 7, (0, 10)), (7, "ScaledUp"));
-        assert_eq!(target(4, 70, 70, (0, 10)), (10, "LimitedByMaximum"));
-        assert_eq!(target(10, 70, 70, (0, 10)), (10, "LimitedByMaximum"));
-    }
-
-    #[test]
-    fn down_goes_by_a_quarter_and_to_the_minimum_at_most() {
-        assert_eq!(target(20, 0, 0, (0, 50)), (15, "LimitedByStep"));
-        assert_eq!(target(2, 0, 0, (0, 50)), (1, "LimitedByStep"));
-        assert_eq!(target(1, 0, 0, (0, 50)), (0, "ScaledDown"));
-        assert_eq!(target(2, 0, 0, (2, 50)), (2, "LimitedByMinimum"));
-        // A maximum below what is there drains at the same pace.
-        assert_eq!(target(20, 20, 20, (0, 4)), (15, "LimitedByStep"));
-    }
-
-    #[test]
-    fn a_dip_of_the_demand_is_waited_out() {
-        assert_eq!(target(8, 1, 8, (0, 50)), (8, "Stabilising"));
-        assert_eq!(target(8, 1, 7, (0, 50)), (7, "ScaledDown"));
-    }
-
-    #[test]
-    fn without_limits_the_demand_counts() {
-        let decision = decide(3, 500, 500, Limits::new(None, None));
-        assert_eq!(decision.target, 500);
-    }
 }

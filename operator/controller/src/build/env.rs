@@ -7,11 +7,12 @@ use crate::names;
 
 /// The scheduler's address as every pod of the cluster can use it.
 ///
-/// As upstream: scheme, port and cluster domain are the usual ones, so that
-/// the string is the same under either operator.
-pub(super) fn scheduler_address(cluster: &str, namespace: &str) -> String {
+/// As upstream: port and cluster domain are the usual ones, so that the string
+/// is the same under either operator.
+pub(super) fn scheduler_address(cluster: &str, namespace: &str, tls: bool) -> String {
+    let scheme = if tls { "tls" } else { "tcp" };
     format!(
-        "tcp://{}.{namespace}.svc.cluster.local:8786",
+        "{scheme}://{}.{namespace}.svc.cluster.local:8786",
         names::scheduler(cluster)
     )
 }

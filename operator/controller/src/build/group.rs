@@ -38,5 +38,11 @@ pub fn default_group(cluster: &DaskCluster) -> Value {
 /// handed on by itself.
 pub(crate) fn group_hash(cluster: &DaskCluster) -> String {
     let worker = &cluster.spec.worker;
-    spec_hash(&(&worker.metadata, &worker.spec, worker.drain_timeout_seconds))
+    let before = (&worker.metadata, &worker.spec, worker.drain_timeout_seconds);
+    // A field that came later must not change the hash of those who do not
+    // use it, or their workers would be replaced.
+    match worker.nthreads {
+        None => spec_hash(&before),
+        Some(nthreads) => spec_hash(&(before, nthreads)),
+    }
 }

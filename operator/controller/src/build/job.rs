@@ -4,6 +4,7 @@ use oxidask_operator_api::DaskJob;
 use serde_json::{Value, json};
 
 use super::env::{scheduler_address, with_env};
+use super::tls::secure;
 use super::{metadata, namespace, owner};
 use crate::labels::{self, Inherited};
 use crate::names;
@@ -22,7 +23,7 @@ pub fn job_cluster(job: &DaskJob) -> Value {
         "metadata": metadata(
             name,
             job.metadata.namespace.as_deref(),
-            &inherited.labels_with(&labels::job_cluster(name)),
+            &inherited.labels_with(&labels::cluster(name)),
             &inherited.annotations,
             owner(job),
         ),
@@ -38,7 +39,15 @@ pub fn job_runner(job: &DaskJob) -> Value {
     let name = job.metadata.name.as_deref().unwrap_or_default();
     let runner = &job.spec.job;
     let inherited = Inherited::new(&job.metadata, runner.metadata.as_ref());
-    let address = scheduler_address(name, namespace(&job.metadata));
+    let tls = job.spec.cluster.spec.tls_on().map(|tls| {
+        let own = || names::tls_secret(name);
+        tls.secret_name.clone().unwrap_or_else(own)
+    });
+    let address = scheduler_address(name, namespace(&job.metadata), tls.is_some());
+    let mut pod = with_env(&runner.spec, &[("DASK_SCHEDULER_ADDRESS", &address)]);
+    if let Some(secret) = &tls {
+        secure(&mut pod, secret);
+    }
     json!({
         "apiVersion": "v1",
         "kind": "Pod",
@@ -49,6 +58,6 @@ pub fn job_runner(job: &DaskJob) -> Value {
             &inherited.annotations,
             owner(job),
         ),
-        "spec": with_env(&runner.spec, &[("DASK_SCHEDULER_ADDRESS", &address)]),
+        "spec": pod,
     })
 }

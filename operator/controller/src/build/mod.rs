@@ -12,10 +12,15 @@
 //!   has a name and owners that the API server ignores;
 //! * our own annotation [`SPEC_HASH`](crate::labels::SPEC_HASH).
 
+mod command;
+mod drain;
 mod env;
 mod group;
+mod guard;
 mod job;
+mod programs;
 mod scheduler;
+mod tls;
 mod worker;
 
 use kube::Resource;
@@ -25,13 +30,25 @@ use serde_json::{Value, json};
 use crate::labels::Map;
 
 pub use group::default_group;
+pub use guard::{group_budget, network_policies, scheduler_budget};
 pub use job::{job_cluster, job_runner};
 pub use scheduler::{scheduler_deployment, scheduler_service};
 pub use worker::{WorkerParent, worker_deployment};
 
+pub(crate) use command::{Program, find};
 pub(crate) use group::group_hash;
 pub(crate) use scheduler::{scheduler_hash, service_hash};
+pub(crate) use tls::{Certificates, KEYS as TLS_KEYS, secret, secret_name};
 pub(crate) use worker::worker_hash;
+
+/// What a builder has to know of the operator and of the Kubernetes cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Site {
+    /// The image that brings our programs into others.
+    pub programs_image: String,
+    /// Whether pods can be held by a `sleep` hook (Kubernetes 1.30 and later).
+    pub can_hold: bool,
+}
 
 /// The field manager of everything that the operator applies.
 pub const MANAGER: &str = "oxidask-operator";

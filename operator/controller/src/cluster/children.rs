@@ -12,12 +12,12 @@ use oxidask_operator_api::{DaskCluster, DaskWorkerGroup};
 use serde_json::{Value, json};
 use tracing::info;
 
-use super::Seen;
+use super::{Seen, certificates};
 use crate::api;
 use crate::build;
 use crate::context::Context;
 use crate::error::Error;
-use crate::labels::{MIRRORED_REPLICAS, RESTART_SCHEDULER, SPEC_HASH};
+use crate::labels::{MIRRORED_REPLICAS, RESTART_SCHEDULER, SPEC_HASH, TLS};
 use crate::names;
 use crate::owners::is_same;
 use crate::views::{DeploymentView, ServiceView};
@@ -43,6 +43,7 @@ pub(super) async fn apply(context: &Context, seen: &mut Seen) -> Result<(), Erro
             .normal(&*seen.cluster, "Creating", note)
             .await;
     }
+    certificates::ensure(context, seen).await?;
     deployment(context, seen).await?;
     service(context, seen).await?;
     group(context, seen).await
@@ -73,7 +74,7 @@ pub(super) fn scheduler_is_outdated(seen: &Seen) -> bool {
 async fn deployment(context: &Context, seen: &mut Seen) -> Result<(), Error> {
     let cluster = &seen.cluster;
     let replicas = scheduler_replicas(cluster);
-    let manifest = build::scheduler_deployment(cluster, replicas);
+    let manifest = build::scheduler_deployment(cluster, replicas, &context.site());
     let Some(found) = &seen.deployment else {
         let made =
             api::apply::<DeploymentView>(&context.client, &seen.namespace, &manifest).await?;
@@ -140,7 +141,7 @@ async fn restart(
     template["metadata"]["annotations"][RESTART_SCHEDULER] =
         manifest["metadata"]["annotations"][RESTART_SCHEDULER].clone();
     let mut annotations = json!(stored.annotations());
-    for ours in [SPEC_HASH, RESTART_SCHEDULER] {
+    for ours in [SPEC_HASH, RESTART_SCHEDULER, TLS] {
         annotations[ours] = manifest["metadata"]["annotations"][ours].clone();
     }
     drop_nulls(&mut annotations);

@@ -1,5 +1,6 @@
 //! DaskCluster: a scheduler, its Service, and a default group of workers.
 
+mod certificates;
 mod children;
 mod idle;
 mod status;
@@ -16,7 +17,7 @@ use crate::names;
 use crate::queue::Key;
 use crate::stores::pods_of;
 use crate::views::{DeploymentView, PodView, ServiceView};
-use crate::{labels, takeover};
+use crate::{build, guards, labels, takeover};
 
 /// How often an idle scheduler is looked for, as upstream does.
 const IDLE_INTERVAL: Duration = Duration::from_secs(5);
@@ -48,14 +49,25 @@ pub(crate) async fn reconcile(context: &Context, key: &Key) -> Result<Action, Er
         return Ok(Action::AwaitChange);
     }
     let mut seen = dereference(context, cluster);
-    let outcome = children::apply(context, &mut seen).await;
+    let outcome = match children::apply(context, &mut seen).await {
+        Ok(()) => guard(context, key, &seen).await,
+        Err(error) => Err(error),
+    };
     status::write(context, &seen, outcome.as_ref().err()).await?;
-    outcome?;
+    let action = outcome?;
     if seen.cluster.spec.idle_timeout > 0 {
         idle::check(context, &seen).await?;
-        return Ok(Action::After(IDLE_INTERVAL));
+        return Ok(action.or(Action::After(IDLE_INTERVAL)));
     }
-    Ok(Action::AwaitChange)
+    Ok(action)
+}
+
+/// The NetworkPolicies of the cluster and the budget of its scheduler.
+async fn guard(context: &Context, key: &Key, seen: &Seen) -> Result<Action, Error> {
+    let mut wanted = build::network_policies(&seen.cluster, &context.settings.namespace);
+    wanted.extend(build::scheduler_budget(&seen.cluster));
+    let again = guards::keep(context, key, &*seen.cluster, wanted).await?;
+    Ok(again.map_or(Action::AwaitChange, Action::After))
 }
 
 fn dereference(context: &Context, cluster: Arc<DaskCluster>) -> Seen {

@@ -14,6 +14,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::labels;
 use crate::names;
+use crate::validate::{self, COMMAND_RECOGNISED};
 use crate::views::ServiceView;
 
 /// Says that the cluster's name cannot be used. Nothing is made.
@@ -48,7 +49,8 @@ pub(super) async fn write(
     let scheduler = scheduler(seen, error);
     let workers = workers(seen);
     let ready = ready(seen, &scheduler, &workers);
-    let findings = [ready, scheduler, workers, suspended(&seen.cluster)];
+    let mut findings = vec![ready, scheduler, workers, suspended(&seen.cluster)];
+    findings.extend(validate::cluster_commands(&seen.cluster));
     put(context, &seen.cluster, phase, status, &findings).await
 }
 
@@ -198,6 +200,10 @@ async fn tell(
     old: &DaskClusterStatus,
 ) {
     for finding in news(&old.conditions, findings) {
+        if finding.type_ == COMMAND_RECOGNISED && !finding.status {
+            let note = finding.message.clone();
+            context.events.warning(cluster, &finding.reason, note).await;
+        }
         if finding.type_ != "Ready" {
             continue;
         }

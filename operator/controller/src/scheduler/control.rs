@@ -1,44 +1,74 @@
 //! The control API of our own scheduler.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use http::Uri;
+use hyper_util::rt::TokioIo;
 use oxidask_control::v1;
 use oxidask_control::v1::control_client::ControlClient;
+use oxidask_protocol::comm::Tls;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint as Target};
 
-use super::{Endpoint, Retired, SchedulerError, WorkerInfo};
+use super::{Demand, Endpoint, GroupOffer, Moved, Retired, SchedulerError, WorkerInfo};
 
 /// How long an answer may take that needs no work.
 const ANSWER: Duration = Duration::from_secs(5);
+/// How long a connection may take to be there.
+const CONNECT: Duration = Duration::from_secs(3);
+/// A peer that does not answer a ping for so long is gone: a watch says nothing
+/// for hours otherwise.
+const PING: Duration = Duration::from_secs(10);
 
-/// A connection to a scheduler's control API.
+/// A connection to a scheduler's control API; clones share it.
+#[derive(Clone, Debug)]
 pub(super) struct Control {
     client: ControlClient<Channel>,
 }
 
 impl Control {
-    pub(super) async fn connect(at: &Endpoint, port: u16) -> Result<Self, SchedulerError> {
-        let host = if at.host.contains(':') {
-            format!("[{}]", at.host)
-        } else {
-            at.host.clone()
+    /// Connects, with certificates if the scheduler was started with some.
+    pub(super) async fn connect(
+        at: &Endpoint,
+        port: u16,
+        tls: Option<&Tls>,
+    ) -> Result<Self, SchedulerError> {
+        let failed = |error: &dyn std::error::Error| {
+            SchedulerError::Control(format!("port {port}: {}", super::causes(error)))
         };
-        let channel = Target::from_shared(format!("http://{host}:{port}"))
-            .map_err(|error| SchedulerError::Control(error.to_string()))?
-            .connect_timeout(Duration::from_secs(3))
-            .connect()
-            .await
-            .map_err(|error| SchedulerError::Control(format!("port {port}: {error}")))?;
+        let target = Target::from_shared(format!("http://{}:{port}", at.host_in_uri()))
+            .map_err(|error| failed(&error))?
+            .connect_timeout(CONNECT)
+            .http2_keep_alive_interval(PING)
+            .keep_alive_timeout(PING)
+            .keep_alive_while_idle(true);
+        let channel = match tls {
+            None => target.connect().await,
+            Some(tls) => {
+                // As in the rest of Dask, the authority counts and host names do not: tonic's own
+                // connector would check them.
+                let mut config = rustls::ClientConfig::clone(&tls.client);
+                config.alpn_protocols = vec![b"h2".to_vec()];
+                let connector = TlsConnector::from(Arc::new(config));
+                let host = at.host.clone();
+                let open = move |_: Uri| open(connector.clone(), host.clone(), port);
+                target.connect_with_connector(tower::service_fn(open)).await
+            }
+        };
         Ok(Self {
-            client: ControlClient::new(channel),
+            client: ControlClient::new(channel.map_err(|error| failed(&error))?),
         })
     }
 
     async fn status(&mut self) -> Result<v1::ClusterStatus, SchedulerError> {
-        let mut request = tonic::Request::new(v1::GetStatusRequest {});
-        request.set_timeout(ANSWER);
-        let answer = self.client.get_status(request).await.map_err(refused)?;
-        Ok(answer.into_inner())
+        let answer = self.client.get_status(soon(v1::GetStatusRequest {}));
+        Ok(answer.await.map_err(refused)?.into_inner())
     }
 
     pub(super) async fn workers(&mut self) -> Result<Vec<WorkerInfo>, SchedulerError> {
@@ -61,21 +91,36 @@ impl Control {
         Ok(status.idle_since_ms.map(|ms| ms as f64 / 1000.0))
     }
 
-    pub(super) async fn desired_workers(&mut self) -> Result<i64, SchedulerError> {
-        let mut request = tonic::Request::new(v1::GetDesiredWorkersRequest::default());
-        request.set_timeout(ANSWER);
-        let answer = self
-            .client
-            .get_desired_workers(request)
-            .await
-            .map_err(refused)?;
-        Ok(answer.into_inner().total.into())
+    pub(super) async fn desired_workers(
+        &mut self,
+        groups: &[GroupOffer],
+    ) -> Result<Demand, SchedulerError> {
+        let answer = self.client.get_desired_workers(soon(offers(groups)));
+        Ok(answer.await.map_err(refused)?.into_inner().into())
     }
 
+    pub(super) async fn watch_desired_workers(
+        &mut self,
+        groups: &[GroupOffer],
+    ) -> Result<BoxStream<'static, Result<Demand, SchedulerError>>, SchedulerError> {
+        let answers = self.client.watch_desired_workers(offers(groups));
+        let answers = tokio::time::timeout(ANSWER, answers)
+            .await
+            .map_err(|_| SchedulerError::Control(format!("no answer within {ANSWER:?}")))?
+            .map_err(refused)?
+            .into_inner();
+        let demand = |answer: Result<v1::DesiredWorkers, _>| answer.map(Demand::from);
+        Ok(answers
+            .map(move |answer| demand(answer).map_err(refused))
+            .boxed())
+    }
+
+    /// Retires workers; `moved` hears how far it is after each step.
     pub(super) async fn retire(
         &mut self,
         addresses: &[String],
         timeout: Duration,
+        moved: Moved<'_>,
     ) -> Result<Retired, SchedulerError> {
         let request = v1::RetireWorkersRequest {
             addresses: addresses.to_vec(),
@@ -90,11 +135,20 @@ impl Control {
             .map_err(refused)?
             .into_inner();
         let mut retired = Retired::default();
-        while let Some(step) = progress.message().await.map_err(refused)? {
+        let mut bytes: HashMap<String, (u64, u64)> = HashMap::new();
+        // The scheduler ends the stream at the deadline; this is for one that does not.
+        let end = tokio::time::Instant::now() + timeout + ANSWER;
+        while let Ok(step) = tokio::time::timeout_at(end, progress.message()).await {
+            let Some(step) = step.map_err(refused)? else {
+                break;
+            };
+            bytes.insert(step.address.clone(), (step.bytes_moved, step.bytes_total));
+            let sum = |part: fn(&(u64, u64)) -> u64| bytes.values().map(part).sum();
+            moved(sum(|of| of.0), sum(|of| of.1));
             match step.state() {
                 v1::RetireState::Retired | v1::RetireState::Gone => retired.done.push(step.address),
                 v1::RetireState::Deadline | v1::RetireState::Failed => {
-                    retired.left.push(step.address)
+                    retired.left.push(step.address);
                 }
                 v1::RetireState::Moving | v1::RetireState::Unspecified => {}
             }
@@ -108,6 +162,49 @@ impl Control {
     }
 }
 
+async fn open(
+    connector: TlsConnector,
+    host: String,
+    port: u16,
+) -> std::io::Result<TokioIo<tokio_rustls::client::TlsStream<TcpStream>>> {
+    let name = ServerName::try_from(host.clone()).map_err(std::io::Error::other)?;
+    let stream = TcpStream::connect((host.as_str(), port)).await?;
+    stream.set_nodelay(true)?;
+    Ok(TokioIo::new(connector.connect(name, stream).await?))
+}
+
+fn soon<T>(request: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(request);
+    request.set_timeout(ANSWER);
+    request
+}
+
+fn offers(groups: &[GroupOffer]) -> v1::GetDesiredWorkersRequest {
+    let groups = groups.iter().map(|group| v1::WorkerGroup {
+        name: group.name.clone(),
+        nthreads: group.nthreads,
+        resources: HashMap::new(),
+        deployments: group.deployments.clone(),
+    });
+    v1::GetDesiredWorkersRequest {
+        groups: groups.collect(),
+        target_duration_seconds: None,
+    }
+}
+
+impl From<v1::DesiredWorkers> for Demand {
+    fn from(answer: v1::DesiredWorkers) -> Self {
+        let by_group = answer.by_group.into_iter();
+        Self {
+            total: answer.total.into(),
+            by_group: by_group.map(|(name, n)| (name, n.into())).collect(),
+        }
+    }
+}
+
 fn refused(status: tonic::Status) -> SchedulerError {
+    if status.code() == tonic::Code::Unimplemented {
+        return SchedulerError::Unsupported(status.message().to_owned());
+    }
     SchedulerError::Control(format!("{}: {}", status.code(), status.message()))
 }

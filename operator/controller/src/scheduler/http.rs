@@ -9,7 +9,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 
-use super::Endpoint;
+use super::{Endpoint, causes};
 
 /// Longest answer that is read.
 const MAX_ANSWER: usize = 16 << 20;
@@ -61,11 +61,7 @@ impl Http {
         body: Bytes,
         timeout: Duration,
     ) -> Result<Value, String> {
-        let host = if at.host.contains(':') {
-            format!("[{}]", at.host)
-        } else {
-            at.host.clone()
-        };
+        let host = at.host_in_uri();
         let request = http::Request::builder()
             .method(method)
             .uri(format!("http://{host}:{}{path}", at.http))
@@ -94,15 +90,4 @@ impl Http {
             .await
             .unwrap_or_else(|_| Err(format!("{method} {path}: no answer within {timeout:?}")))
     }
-}
-
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }

@@ -7,13 +7,17 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use kube::Client;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::certificates::Certificates;
 use super::control::Control;
 use super::http::Http;
 use super::rpc::Rpc;
-use super::{Endpoint, Retired, SchedulerApi, SchedulerError, WorkerInfo};
+use super::{
+    Demand, Demands, Endpoint, GroupOffer, Moved, Retired, SchedulerApi, SchedulerError, WorkerInfo,
+};
 
 /// How long an answer over HTTP may take.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -21,59 +25,61 @@ const ANSWER: Duration = Duration::from_secs(5);
 const REMEMBER: Duration = Duration::from_secs(600);
 
 /// The real [`SchedulerApi`].
-#[derive(Debug)]
 pub struct Live {
     http: Http,
-    /// By pod: the control port it announces, if any, and when that was asked.
-    control_ports: Mutex<HashMap<String, (Option<u16>, Instant)>>,
+    certificates: Certificates,
+    /// By pod: the connection to its control API, if it announces one, and
+    /// when that was asked.
+    controls: Mutex<HashMap<String, (Option<Control>, Instant)>>,
 }
 
-impl Default for Live {
-    fn default() -> Self {
-        Self::new()
+impl std::fmt::Debug for Live {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Live").finish_non_exhaustive()
     }
 }
 
 impl Live {
-    /// Without connections; they are opened when needed.
-    pub fn new() -> Self {
+    /// Without connections; they are opened when needed. `client` reads the
+    /// certificates of clusters that speak TLS.
+    pub fn new(client: Option<Client>) -> Self {
         Self {
             http: Http::new(),
-            control_ports: Mutex::default(),
+            certificates: Certificates::new(client),
+            controls: Mutex::default(),
         }
     }
 
-    /// The port of the control API, if the scheduler announces one.
-    async fn control_port(&self, at: &Endpoint) -> Option<u16> {
+    /// The control API, if the scheduler announces it and can be reached there.
+    async fn control(&self, at: &Endpoint) -> Option<Control> {
         let known = {
-            let ports = self
-                .control_ports
-                .lock()
-                .expect("no holder of this lock panics");
-            ports.get(&at.pod).copied()
+            let controls = self.controls.lock().expect("no holder of this lock panics");
+            controls.get(&at.pod).cloned()
         };
-        if let Some((port, asked)) = known
+        if let Some((control, asked)) = known
             && asked.elapsed() < REMEMBER
         {
-            return port;
+            return control;
         }
         // A stock scheduler answers with text, or with 404.
-        let answer = self.http.get(at, "/api/v1", ANSWER).await;
-        let port = answer
-            .ok()
-            .and_then(|answer| u16::try_from(answer["control"].as_u64()?).ok());
-        let mut ports = self
-            .control_ports
-            .lock()
-            .expect("no holder of this lock panics");
-        ports.retain(|_, (_, asked)| asked.elapsed() < REMEMBER);
-        ports.insert(at.pod.clone(), (port, Instant::now()));
-        port
+        let answer = self.http.get(at, "/api/v1", ANSWER).await.ok();
+        let port = answer.and_then(|answer| u16::try_from(answer["control"].as_u64()?).ok());
+        let control = match port {
+            Some(port) => {
+                let tls = self.certificates.of(at).await.ok()?;
+                Some(Control::connect(at, port, tls.as_ref()).await.ok()?)
+            }
+            None => None,
+        };
+        let mut controls = self.controls.lock().expect("no holder of this lock panics");
+        controls.retain(|_, (_, asked)| asked.elapsed() < REMEMBER);
+        controls.insert(at.pod.clone(), (control.clone(), Instant::now()));
+        control
     }
 
-    async fn control(&self, at: &Endpoint) -> Option<Control> {
-        let port = self.control_port(at).await?;
-        Control::connect(at, port).await.ok()
+    async fn rpc(&self, at: &Endpoint) -> Result<Rpc, String> {
+        let tls = self.certificates.of(at).await?;
+        Rpc::connect(at, tls.as_ref()).await
     }
 }
 
@@ -87,6 +93,17 @@ fn unreachable(at: &Endpoint, http_error: String, comm_error: String) -> Schedul
     }
 }
 
+/// Gives the answer of the control API back, unless it does not have the
+/// question: then the other ways are tried.
+macro_rules! answered {
+    ($answer:expr) => {
+        match $answer.await {
+            Err(SchedulerError::Unsupported(_)) => {}
+            answer => return answer,
+        }
+    };
+}
+
 impl SchedulerApi for Live {
     fn workers<'a>(
         &'a self,
@@ -94,10 +111,10 @@ impl SchedulerApi for Live {
     ) -> BoxFuture<'a, Result<Vec<WorkerInfo>, SchedulerError>> {
         async move {
             if let Some(mut control) = self.control(at).await {
-                return control.workers().await;
+                answered!(control.workers());
             }
             // RPC first: it knows what each worker has, HTTP only their names.
-            let rpc = async { Rpc::connect(at).await?.workers().await };
+            let rpc = async { self.rpc(at).await?.workers().await };
             let comm_error = match rpc.await {
                 Ok(workers) => return Ok(workers),
                 Err(error) => error,
@@ -115,14 +132,15 @@ impl SchedulerApi for Live {
         at: &'a Endpoint,
         addresses: &'a [String],
         timeout: Duration,
+        moved: Moved<'a>,
     ) -> BoxFuture<'a, Result<Retired, SchedulerError>> {
         async move {
             if let Some(mut control) = self.control(at).await {
-                return control.retire(addresses, timeout).await;
+                answered!(control.retire(addresses, timeout, moved));
             }
             // RPC first, because over HTTP the workers are removed at once:
             // their running tasks are lost, and their pods start them anew.
-            let rpc = async { Rpc::connect(at).await?.retire(addresses, timeout).await };
+            let rpc = async { self.rpc(at).await?.retire(addresses, timeout).await };
             let comm_error = match rpc.await {
                 Ok(retired) => return Ok(retired),
                 Err(error) => error,
@@ -146,24 +164,47 @@ impl SchedulerApi for Live {
     fn desired_workers<'a>(
         &'a self,
         at: &'a Endpoint,
-    ) -> BoxFuture<'a, Result<i64, SchedulerError>> {
+        groups: &'a [GroupOffer],
+    ) -> BoxFuture<'a, Result<Demand, SchedulerError>> {
         async move {
             if let Some(mut control) = self.control(at).await {
-                return control.desired_workers().await;
+                answered!(control.desired_workers(groups));
             }
             let path = "/api/v1/adaptive_target";
+            let total = |total: i64| Demand {
+                total,
+                ..Demand::default()
+            };
             let http_error = match self.http.get(at, path, ANSWER).await {
                 Ok(answer) => {
                     return answer["workers"]
                         .as_f64()
-                        .map(|n| n as i64)
+                        .map(|n| total(n as i64))
                         .ok_or_else(|| unexpected(path, &answer));
                 }
                 Err(error) => error,
             };
-            let rpc = async { Rpc::connect(at).await?.desired_workers().await };
+            let rpc = async { self.rpc(at).await?.desired_workers().await };
             rpc.await
+                .map(total)
                 .map_err(|comm_error| unreachable(at, http_error, comm_error))
+        }
+        .boxed()
+    }
+
+    fn watch_desired_workers<'a>(
+        &'a self,
+        at: &'a Endpoint,
+        groups: &'a [GroupOffer],
+    ) -> BoxFuture<'a, Result<Option<Demands>, SchedulerError>> {
+        async move {
+            let Some(mut control) = self.control(at).await else {
+                return Ok(None);
+            };
+            match control.watch_desired_workers(groups).await {
+                Err(SchedulerError::Unsupported(_)) => Ok(None),
+                demands => demands.map(Some),
+            }
         }
         .boxed()
     }
@@ -174,13 +215,13 @@ impl SchedulerApi for Live {
     ) -> BoxFuture<'a, Result<Option<f64>, SchedulerError>> {
         async move {
             if let Some(mut control) = self.control(at).await {
-                return control.idle_since().await;
+                answered!(control.idle_since());
             }
             let http_error = match self.http.get(at, "/api/v1/check_idle", ANSWER).await {
                 Ok(answer) => return Ok(answer["idle_since"].as_f64()),
                 Err(error) => error,
             };
-            let rpc = async { Rpc::connect(at).await?.idle_since().await };
+            let rpc = async { self.rpc(at).await?.idle_since().await };
             rpc.await
                 .map_err(|comm_error| unreachable(at, http_error, comm_error))
         }
@@ -189,11 +230,9 @@ impl SchedulerApi for Live {
 }
 
 fn unexpected(question: &str, answer: &Value) -> SchedulerError {
-    let mut answer = answer.to_string();
-    answer.truncate(200);
     SchedulerError::Answer {
         question: question.to_owned(),
-        answer,
+        answer: answer.to_string().chars().take(200).collect(),
     }
 }
 

@@ -3,14 +3,17 @@
 //! [`Live`] asks a scheduler of ours through the control API, and a stock one
 //! through its HTTP API or Dask's RPC. Tests put something else in its place.
 
+mod certificates;
 mod control;
 mod http;
 mod live;
 mod rpc;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use futures::stream::BoxStream;
 
 pub use live::Live;
 
@@ -27,6 +30,9 @@ pub struct Endpoint {
     pub comm: u16,
     /// The pod's uid: another process has another one.
     pub pod: String,
+    /// Namespace and name of the Secret whose certificates it was started
+    /// with, if it speaks TLS.
+    pub secret: Option<(String, String)>,
 }
 
 impl Endpoint {
@@ -42,7 +48,16 @@ impl Endpoint {
             http: port(pod, service, "http-dashboard", 8787),
             comm: port(pod, service, "tcp-comm", 8786),
             pod: pod.metadata.uid.clone().unwrap_or_default(),
+            secret: None,
         })
+    }
+
+    fn host_in_uri(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]", self.host)
+        } else {
+            self.host.clone()
+        }
     }
 }
 
@@ -107,6 +122,32 @@ impl WorkerInfo {
     }
 }
 
+/// What one worker of a group offers, and which workers the group has.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GroupOffer {
+    /// Name of the group.
+    pub name: String,
+    /// Threads of a worker; 0 if not known.
+    pub nthreads: u32,
+    /// Deployments of its workers.
+    pub deployments: Vec<String>,
+}
+
+/// How many workers a scheduler would like.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Demand {
+    /// In all.
+    pub total: i64,
+    /// By group, where the scheduler tells groups apart.
+    pub by_group: BTreeMap<String, i64>,
+}
+
+/// Demands, each after a change.
+pub type Demands = BoxStream<'static, Result<Demand, SchedulerError>>;
+
+/// Hears how far a retirement is: bytes moved so far, and bytes in all.
+pub type Moved<'a> = &'a (dyn Fn(u64, u64) + Send + Sync);
+
 /// How a retirement ended.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Retired {
@@ -146,6 +187,9 @@ pub enum SchedulerError {
     /// The control API refused.
     #[error("control API: {0}")]
     Control(String),
+    /// The control API of this scheduler does not have the question.
+    #[error("control API: not served: {0}")]
+    Unsupported(String),
 }
 
 /// The questions.
@@ -158,19 +202,29 @@ pub trait SchedulerApi: Send + Sync + 'static {
 
     /// Gives workers no more tasks, waits until they have none, and moves
     /// their results to others, for at most `timeout`. They stay connected, so
-    /// that nothing starts them anew; ending them is up to the caller.
+    /// that nothing starts them anew; ending them is up to the caller. `moved`
+    /// hears how far it is, where the scheduler says so.
     fn retire<'a>(
         &'a self,
         at: &'a Endpoint,
         addresses: &'a [String],
         timeout: Duration,
+        moved: Moved<'a>,
     ) -> BoxFuture<'a, Result<Retired, SchedulerError>>;
 
-    /// How many workers it would like.
+    /// How many workers it would like, of these groups.
     fn desired_workers<'a>(
         &'a self,
         at: &'a Endpoint,
-    ) -> BoxFuture<'a, Result<i64, SchedulerError>>;
+        groups: &'a [GroupOffer],
+    ) -> BoxFuture<'a, Result<Demand, SchedulerError>>;
+
+    /// The same at once and after each change; `None` if it must be asked.
+    fn watch_desired_workers<'a>(
+        &'a self,
+        at: &'a Endpoint,
+        groups: &'a [GroupOffer],
+    ) -> BoxFuture<'a, Result<Option<Demands>, SchedulerError>>;
 
     /// Since when it has had nothing to do, in seconds since the epoch; `None`
     /// while it is busy.
@@ -178,6 +232,18 @@ pub trait SchedulerApi: Send + Sync + 'static {
         &'a self,
         at: &'a Endpoint,
     ) -> BoxFuture<'a, Result<Option<f64>, SchedulerError>>;
+}
+
+/// An error with all its causes, as one line.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
 }
 
 #[cfg(test)]

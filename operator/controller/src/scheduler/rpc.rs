@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use oxidask_protocol::address::{Address, Scheme};
-use oxidask_protocol::comm::{self, Comm};
+use oxidask_protocol::comm::{self, Comm, Tls};
 use oxidask_protocol::frame::Limits;
 use oxidask_protocol::message::decode_one;
 use oxidask_protocol::{Key, Value};
@@ -23,13 +23,17 @@ pub(super) struct Rpc {
 }
 
 impl Rpc {
-    pub(super) async fn connect(at: &Endpoint) -> Result<Self, String> {
+    pub(super) async fn connect(at: &Endpoint, tls: Option<&Tls>) -> Result<Self, String> {
         let address = Address {
-            scheme: Scheme::Tcp,
+            scheme: if tls.is_some() {
+                Scheme::Tls
+            } else {
+                Scheme::Tcp
+            },
             host: at.host.clone(),
             port: at.comm,
         };
-        let comm = comm::connect(&address, None, Limits::default(), Duration::from_secs(3))
+        let comm = comm::connect(&address, tls, Limits::default(), Duration::from_secs(3))
             .await
             .map_err(|error| error.to_string())?;
         Ok(Self { comm })

@@ -18,6 +18,7 @@ use crate::api;
 use crate::build::{self, WorkerParent};
 use crate::context::{Action, Context};
 use crate::error::Error;
+use crate::guards;
 use crate::labels::{RETIRING, SPEC_HASH};
 use crate::names;
 use crate::queue::Key;
@@ -42,6 +43,18 @@ struct Seen {
     pods: Vec<Arc<PodView>>,
     workers: Vec<Worker>,
     desired: usize,
+    /// Name of the Secret whose certificates the scheduler was started with.
+    tls: Option<String>,
+}
+
+impl Seen {
+    fn parent(&self) -> WorkerParent<'_> {
+        WorkerParent {
+            group: &self.group,
+            cluster: &self.cluster,
+            tls: self.tls.as_deref(),
+        }
+    }
 }
 
 /// Brings a group one step nearer to what is wanted.
@@ -55,6 +68,7 @@ pub(crate) async fn reconcile(context: &Context, key: &Key) -> Result<Action, Er
     {
         takeover::unmark(&context.client, &*deployment).await?;
     }
+    retire::let_go(context, key).await?;
     let Some(group) = context.stores.groups.get(&key.namespace, &key.name) else {
         context.metrics.group_gone(&key.namespace, &key.name);
         context.memory.forget(key);
@@ -80,12 +94,26 @@ pub(crate) async fn reconcile(context: &Context, key: &Key) -> Result<Action, Er
     if owners::controller_uid(group.meta()) != cluster.uid().as_deref() {
         adopt(context, &group, &cluster).await?;
     }
-    let seen = dereference(context, key.clone(), group, cluster);
+    let mut seen = dereference(context, key.clone(), group, cluster);
     adopt_workers(context, &seen).await?;
-    let outcome = act(context, &seen).await;
+    if retire::evicted(context, &seen).await? {
+        seen = dereference(context, seen.key, seen.group, seen.cluster);
+    }
+    let outcome = match act(context, &seen).await {
+        Ok(action) => guard(context, &seen).await.map(|later| action.or(later)),
+        Err(error) => Err(error),
+    };
     let seen = dereference(context, seen.key, seen.group, seen.cluster);
     status::write(context, &seen, outcome.as_ref().err()).await?;
     outcome
+}
+
+/// The budget of the group's workers.
+async fn guard(context: &Context, seen: &Seen) -> Result<Action, Error> {
+    let wanted = build::group_budget(&seen.group, &seen.cluster);
+    let wanted = wanted.into_iter().collect();
+    let again = guards::keep(context, &seen.key, &*seen.group, wanted).await?;
+    Ok(again.map_or(Action::AwaitChange, Action::After))
 }
 
 /// Makes the group a child of its cluster, so that it goes when that goes.
@@ -120,7 +148,12 @@ fn dereference(
         .stores
         .pods
         .indexed(&key.namespace, &pods_of(labels::WORKER, &key.name));
-    let hash = build::worker_hash(&group);
+    let tls = scheduler_tls(context, &key.namespace, &cluster);
+    let hash = build::worker_hash(WorkerParent {
+        group: &group,
+        cluster: &cluster,
+        tls: tls.as_deref(),
+    });
     context.memory.keep_retiring(&key, |name| {
         deployments.iter().any(|d| d.name_any() == name)
     });
@@ -130,10 +163,10 @@ fn dereference(
         .map(|deployment| {
             let name = deployment.name_any();
             let annotations = deployment.annotations();
-            let pod = pods
-                .iter()
-                .filter(|pod| pod.metadata.deletion_timestamp.is_none())
-                .find(|pod| pod.deployment() == Some(&*name));
+            let of = |pod: &&Arc<PodView>| pod.deployment() == Some(&*name);
+            let held = pods.iter().filter(of).find(|pod| pod.is_held());
+            let stays = |pod: &&Arc<PodView>| pod.metadata.deletion_timestamp.is_none();
+            let pod = held.or_else(|| pods.iter().filter(of).find(stays));
             Worker {
                 uid: deployment.uid().unwrap_or_default(),
                 created: deployment
@@ -145,6 +178,7 @@ fn dereference(
                 outdated: annotations
                     .get(SPEC_HASH)
                     .is_some_and(|made_from| *made_from != hash),
+                evicted: held.is_some(),
                 pod_ip: pod.and_then(|pod| pod.status.pod_ip.clone()),
                 name,
             }
@@ -164,6 +198,18 @@ fn dereference(
         pods,
         workers,
         desired,
+        tls,
+    }
+}
+
+/// The certificates of the scheduler that runs; those of the cluster's spec
+/// where none was made yet.
+fn scheduler_tls(context: &Context, namespace: &str, cluster: &DaskCluster) -> Option<String> {
+    let name = cluster.name_any();
+    let scheduler = names::scheduler(&name);
+    match context.stores.deployments.get(namespace, &scheduler) {
+        Some(_) => context.scheduler_tls(namespace, &name),
+        None => build::secret_name(cluster),
     }
 }
 
@@ -173,8 +219,7 @@ async fn adopt_workers(context: &Context, seen: &Seen) -> Result<(), Error> {
     for deployment in &seen.deployments {
         let (namespace, name) = (&seen.key.namespace, deployment.name_any());
         if !deployment.annotations().contains_key(SPEC_HASH) {
-            let patch =
-                json!({"metadata": {"annotations": {SPEC_HASH: build::worker_hash(&seen.group)}}});
+            let patch = json!({"metadata": {"annotations": {SPEC_HASH: build::worker_hash(seen.parent())}}});
             api::merge::<DeploymentView>(&context.client, namespace, &name, &patch).await?;
         }
     }
@@ -217,12 +262,8 @@ async fn scale_up(context: &Context, seen: &Seen, missing: usize) -> Result<Acti
         .unwrap_or(missing)
         .clamp(1, missing);
     let now = batch.min(TURN);
-    let parent = WorkerParent {
-        group: &seen.group,
-        cluster: &seen.cluster,
-    };
     let created: Vec<()> =
-        futures::stream::iter((0..now).map(|_| create(context, &seen.key, parent)))
+        futures::stream::iter((0..now).map(|_| create(context, &seen.key, seen.parent())))
             .buffer_unordered(CREATING)
             .try_collect()
             .await?;
@@ -251,9 +292,9 @@ async fn scale_up(context: &Context, seen: &Seen, missing: usize) -> Result<Acti
 }
 
 async fn create(context: &Context, group: &Key, parent: WorkerParent<'_>) -> Result<(), Error> {
-    let manifest = build::worker_deployment(parent, &fresh_id());
-    api::apply::<DeploymentView>(&context.client, &group.namespace, &manifest).await?;
+    let manifest = build::worker_deployment(parent, &fresh_id(), &context.site());
     let name = manifest["metadata"]["name"].as_str().unwrap_or_default();
+    api::apply::<DeploymentView>(&context.client, &group.namespace, &manifest).await?;
     context.memory.created(group, name.to_owned());
     context.metrics.worker_created();
     Ok(())

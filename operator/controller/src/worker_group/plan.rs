@@ -22,6 +22,9 @@ pub(crate) struct Worker {
     pub(crate) retiring: bool,
     /// Whether it was made from another spec than the present one.
     pub(crate) outdated: bool,
+    /// Whether its pod is to go, by somebody else's wish, and is held so that
+    /// it can be drained.
+    pub(crate) evicted: bool,
     /// Address of its pod, if it has one.
     pub(crate) pod_ip: Option<String>,
 }
@@ -157,6 +160,7 @@ mod tests {
             ready: true,
             retiring: false,
             outdated: false,
+            evicted: false,
             pod_ip: None,
         }
     }

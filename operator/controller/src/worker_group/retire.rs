@@ -8,6 +8,7 @@
 //! that no pod starts a worker anew.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -22,9 +23,10 @@ use crate::api;
 use crate::clock::rfc3339;
 use crate::context::Context;
 use crate::error::Error;
-use crate::labels::RETIRING;
+use crate::labels::{self, RETIRING};
 use crate::queue::Key;
 use crate::scheduler::WorkerInfo;
+use crate::stores::pods_of;
 use crate::views::DeploymentView;
 
 /// Pause between two attempts to reach a scheduler that does not answer.
@@ -98,6 +100,54 @@ pub(super) fn resume(context: &Context, seen: &Seen) -> bool {
         );
     }
     !recorded.is_empty()
+}
+
+/// Retires workers whose pods somebody else takes away: `kubectl drain`, a
+/// notice that their node ends, a plain deletion. The choice is recorded like
+/// any other; and their Deployments get no more pods, because a new process of
+/// the same name would be refused while the old one is drained. Gives whether
+/// there were any.
+pub(super) async fn evicted(context: &Context, seen: &Seen) -> Result<bool, Error> {
+    let mut chosen: Vec<Worker> = seen
+        .workers
+        .iter()
+        .filter(|worker| worker.evicted && !worker.retiring)
+        .cloned()
+        .collect();
+    if chosen.is_empty() {
+        return Ok(false);
+    }
+    let now = context.clock.now();
+    for worker in &mut chosen {
+        let patch = json!({
+            "metadata": {"annotations": {RETIRING: rfc3339(now)}},
+            "spec": {"replicas": 0},
+        });
+        let (client, namespace) = (&context.client, &seen.key.namespace);
+        api::merge::<DeploymentView>(client, namespace, &worker.name, &patch).await?;
+        // A pod that is to go is never ready, but its process is as it was.
+        worker.ready = true;
+    }
+    let names: Vec<&str> = chosen.iter().map(|worker| &*worker.name).collect();
+    info!(namespace = seen.key.namespace, name = seen.key.name, workers = ?names, "pods of workers are evicted: they are drained first");
+    spawn(context, seen, chosen, now);
+    Ok(true)
+}
+
+/// Lets pods go that are held for a drain that is over: their Deployment is
+/// gone.
+pub(super) async fn let_go(context: &Context, group: &Key) -> Result<(), Error> {
+    let (namespace, stores) = (&group.namespace, &context.stores);
+    let pods = stores
+        .pods
+        .indexed(namespace, &pods_of(labels::WORKER, &group.name));
+    for pod in pods.iter().filter(|pod| pod.is_held()) {
+        let deployment = pod.deployment().unwrap_or_default();
+        if stores.deployments.get(namespace, deployment).is_none() {
+            api::hasten(&context.client, namespace, &pod.name_any(), pod.uid()).await?;
+        }
+    }
+    Ok(())
 }
 
 /// When a worker was chosen, as recorded on its Deployment.
@@ -196,6 +246,7 @@ impl Batch {
             .map(|victim| victim.name.clone())
             .collect();
         self.context.memory.retry_retiring(&self.group, &victims);
+        self.context.memory.set_moving(&self.group, (0, 0));
         self.context.queue.add(self.group.clone());
     }
 
@@ -289,11 +340,19 @@ impl Batch {
         }
         let addresses: Vec<String> = infos.into_iter().map(|info| info.address).collect();
         let mut rest = addresses;
+        let (memory, metrics) = (&self.context.memory, &self.context.metrics);
+        let before = AtomicU64::new(0);
+        let moved = |bytes: u64, total: u64| {
+            let last = before.fetch_max(bytes, Ordering::Relaxed);
+            metrics.drained_bytes(bytes.saturating_sub(last));
+            memory.set_moving(&self.group, (bytes, total));
+        };
         loop {
+            before.store(0, Ordering::Relaxed);
             let retired = self
                 .context
                 .scheduler
-                .retire(&endpoint, &rest, self.left())
+                .retire(&endpoint, &rest, self.left(), &moved)
                 .await
                 .map_err(|error| error.to_string())?;
             rest = retired.left;

@@ -10,6 +10,7 @@ use crate::conditions::{Finding, merged, news};
 use crate::context::Context;
 use crate::error::Error;
 use crate::labels;
+use crate::validate::{self, COMMAND_RECOGNISED};
 
 /// Says that the group's cluster does not exist.
 pub(super) async fn without_cluster(
@@ -53,10 +54,14 @@ pub(super) async fn write(
         selector: Some(labels::group_selector(&seen.key.name)),
         ..seen.group.status.clone().unwrap_or_default()
     };
-    let findings = [
+    let mut findings = vec![
         readiness(seen, existing, ready, error),
-        draining_finding(draining),
+        draining_finding(draining, context.memory.moving(&seen.key)),
     ];
+    findings.extend(validate::group_commands(
+        &seen.group.spec.worker,
+        &seen.cluster,
+    ));
     put(context, &seen.group, status, &findings).await
 }
 
@@ -100,7 +105,7 @@ fn trouble(seen: &Seen) -> Option<(String, String)> {
     })
 }
 
-fn draining_finding(draining: usize) -> Finding {
+fn draining_finding(draining: usize, moving: Option<(u64, u64)>) -> Finding {
     if draining == 0 {
         return Finding::new(
             "Draining",
@@ -109,7 +114,10 @@ fn draining_finding(draining: usize) -> Finding {
             "no worker is being retired",
         );
     }
-    let message = format!("{draining} workers hand over their results and finish their tasks");
+    let mut message = format!("{draining} workers hand over their results and finish their tasks");
+    if let Some((moved, total)) = moving {
+        message.push_str(&format!("; {moved} of {total} bytes are moved"));
+    }
     Finding::new("Draining", true, "Retiring", message)
 }
 
@@ -143,7 +151,8 @@ async fn put(
                 .events
                 .normal(group, &finding.reason, finding.message.clone())
                 .await;
-        } else if finding.type_ == "Ready"
+        } else if matches!(finding.type_, "Ready" | COMMAND_RECOGNISED)
+            && !finding.status
             && !matches!(&*finding.reason, "Starting" | "Scaling" | "Suspended")
         {
             context

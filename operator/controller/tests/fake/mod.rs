@@ -29,6 +29,9 @@ pub const AUTOSCALERS: &str = "kubernetes.dask.org/v1/daskautoscalers";
 pub const DEPLOYMENTS: &str = "apps/v1/deployments";
 pub const SERVICES: &str = "v1/services";
 pub const PODS: &str = "v1/pods";
+pub const SECRETS: &str = "v1/secrets";
+pub const POLICIES: &str = "networking.k8s.io/v1/networkpolicies";
+pub const BUDGETS: &str = "policy/v1/poddisruptionbudgets";
 pub const EVENTS: &str = "events.k8s.io/v1/events";
 
 /// What happens to one request.

@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::{AUTOSCALERS, CLUSTERS, DEPLOYMENTS, GROUPS, JOBS, PODS, Path, SERVICES, State, Watch};
+use super::{
+    AUTOSCALERS, BUDGETS, CLUSTERS, DEPLOYMENTS, GROUPS, JOBS, PODS, POLICIES, Path, SECRETS,
+    SERVICES, State, Watch,
+};
 
 impl Watch {
     fn wants(&self, kind: &str, object: &Value) -> bool {
@@ -123,10 +126,15 @@ impl State {
     }
 
     /// Deletes an object in the background: at once, or after its finalizers.
+    /// A pod with a hook stays until it is deleted again with less time.
     pub fn delete(&mut self, path: &Path) {
         let Some(object) = self.objects.get(path) else {
             return;
         };
+        if path.0 == PODS && is_held(object) {
+            self.hold(path);
+            return;
+        }
         if object["metadata"]["finalizers"]
             .as_array()
             .is_some_and(|list| !list.is_empty())
@@ -214,6 +222,10 @@ impl State {
         if self.objects.contains_key(&pod) {
             let labels = &deployment["metadata"]["labels"];
             let is_worker = labels["dask.org/component"] == "worker";
+            if is_held(&self.objects[&pod]) {
+                self.hold(&pod);
+                return;
+            }
             if is_worker
                 && !self.scheduler.doomed
                 && self.scheduler.would_lose(&path.2)
@@ -224,6 +236,39 @@ impl State {
             self.remove(&pod);
         }
     }
+
+    /// Makes a pod wait for its hook.
+    fn hold(&mut self, path: &Path) {
+        let mut pod = self.objects[path].clone();
+        if pod["metadata"]["deletionTimestamp"].is_null() {
+            pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+            let grace = pod["spec"]["terminationGracePeriodSeconds"].clone();
+            pod["metadata"]["deletionGracePeriodSeconds"] = grace;
+            pod["status"]["conditions"][0]["status"] = json!("False");
+            self.version += 1;
+            pod["metadata"]["resourceVersion"] = json!(self.version.to_string());
+            self.objects.insert(path.clone(), pod.clone());
+            self.tell("MODIFIED", PODS, pod);
+        }
+    }
+
+    /// What a second deletion with a second's grace does.
+    pub fn hasten(&mut self, path: &Path) {
+        let Some(pod) = self.objects.get(path).cloned() else {
+            return;
+        };
+        let labels = &pod["metadata"]["labels"];
+        let worker = path.2.trim_end_matches("-abc-xyz").to_owned();
+        if self.scheduler.would_lose(&worker) && self.has_staying_workers(labels) {
+            self.lost.push(worker);
+        }
+        self.remove(path);
+    }
+}
+
+/// Whether a pod has a hook that waits.
+fn is_held(pod: &Value) -> bool {
+    !pod["spec"]["containers"][0]["lifecycle"]["preStop"]["sleep"].is_null()
 }
 
 impl State {
@@ -258,6 +303,9 @@ fn default(kind: &str, object: &mut Value) {
         _ => assert!(
             kind == DEPLOYMENTS
                 || kind == AUTOSCALERS
+                || kind == SECRETS
+                || kind == POLICIES
+                || kind == BUDGETS
                 || kind.ends_with("/events")
                 || kind.ends_with("/leases")
         ),

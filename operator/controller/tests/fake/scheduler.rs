@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use oxidask_operator::scheduler::{Endpoint, Retired, SchedulerApi, SchedulerError, WorkerInfo};
+use oxidask_operator::scheduler::{
+    Demand, Demands, Endpoint, GroupOffer, Moved, Retired, SchedulerApi, SchedulerError, WorkerInfo,
+};
 
 use super::{Fake, PODS};
 
@@ -55,7 +57,8 @@ impl FakeScheduler {
             let pods = state.objects.iter().filter(|(path, pod)| {
                 path.0 == PODS
                     && pod["metadata"]["labels"]["dask.org/component"] == "worker"
-                    && pod["status"]["conditions"][0]["status"] == "True"
+                    && (pod["status"]["conditions"][0]["status"] == "True"
+                        || !pod["metadata"]["deletionTimestamp"].is_null())
             });
             let workers = pods.map(|(path, pod)| {
                 (
@@ -89,10 +92,12 @@ impl SchedulerApi for FakeScheduler {
         at: &'a Endpoint,
         addresses: &'a [String],
         timeout: Duration,
+        moved: Moved<'a>,
     ) -> BoxFuture<'a, Result<Retired, SchedulerError>> {
         async move {
             self.silent(at)?;
             let moving = Duration::from_secs(self.0.with(|state| state.scheduler.moving));
+            moved(0, 10);
             tokio::time::sleep(moving.min(timeout)).await;
             if moving > timeout {
                 return Ok(Retired {
@@ -120,12 +125,26 @@ impl SchedulerApi for FakeScheduler {
     fn desired_workers<'a>(
         &'a self,
         at: &'a Endpoint,
-    ) -> BoxFuture<'a, Result<i64, SchedulerError>> {
+        _: &'a [GroupOffer],
+    ) -> BoxFuture<'a, Result<Demand, SchedulerError>> {
         async move {
-            self.silent(at)
-                .map(|()| self.0.with(|state| state.scheduler.desired))
+            let total = self
+                .silent(at)
+                .map(|()| self.0.with(|state| state.scheduler.desired))?;
+            Ok(Demand {
+                total,
+                ..Demand::default()
+            })
         }
         .boxed()
+    }
+
+    fn watch_desired_workers<'a>(
+        &'a self,
+        _: &'a Endpoint,
+        _: &'a [GroupOffer],
+    ) -> BoxFuture<'a, Result<Option<Demands>, SchedulerError>> {
+        async move { Ok(None) }.boxed()
     }
 
     fn idle_since<'a>(

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use oxidask_operator::context::Settings;
 use oxidask_operator::events::{Events, Level};
 use oxidask_operator::metrics::Metrics;
+use oxidask_operator::namespaces::Namespaces;
 use oxidask_operator::run::{Operator, Parts};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -34,7 +35,7 @@ impl Life {
             metrics: metrics.clone(),
             events: Events::new(client, None, Level::Normal),
             settings,
-            namespaces: Vec::new(),
+            namespaces: Namespaces::default(),
         });
         let shutdown = CancellationToken::new();
         let task = tokio::spawn({
