@@ -23,6 +23,11 @@ impl Kubectl {
         }
     }
 
+    /// The kubeconfig that it uses; `None`: as kubectl finds it itself.
+    pub(crate) fn kubeconfig(&self) -> Option<&Path> {
+        self.kubeconfig.as_deref()
+    }
+
     /// What it prints on standard output.
     ///
     /// # Errors

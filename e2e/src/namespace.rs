@@ -12,7 +12,13 @@ use kube::{
 };
 use serde_json::json;
 
-use crate::{cluster::Cluster, wait};
+use tokio::sync::Mutex;
+
+use crate::{
+    cluster::Cluster,
+    operator::{self, Process, Whose},
+    wait,
+};
 
 /// Label of every namespace that a test made, so that leftovers of a killed run can be found.
 pub const LABEL: &str = "oxidask.io/e2e";
@@ -29,6 +35,8 @@ pub struct Namespace {
     pub cluster: Cluster,
     /// Its name.
     pub name: String,
+    /// The operator of this namespace alone, where the tests run on a program instead of an image.
+    pub operator: Mutex<Option<Process>>,
 }
 
 /// Runs `test` in a new namespace; panics with its error after printing what is in the namespace.
@@ -38,6 +46,12 @@ pub struct Namespace {
 pub fn with_temp_namespace(test: impl AsyncFnOnce(&Namespace) -> Result<()> + Send) {
     crate::cluster::run(async |cluster| {
         let namespace = Namespace::create(cluster).await?;
+        if let Whose::Program(program) = Whose::wanted()? {
+            operator::ensure(&namespace.cluster).await?;
+            let mut process = Process::new(&program, &namespace.cluster, &namespace.name);
+            process.start().await?;
+            *namespace.operator.lock().await = Some(process);
+        }
         // A panic of an assertion must not keep the namespace from being printed and removed.
         let outcome = AssertUnwindSafe(test(&namespace))
             .catch_unwind()
@@ -56,7 +70,7 @@ impl Namespace {
         let namespaces: Api<core::Namespace> = Api::all(cluster.client.clone());
         let wanted = core::Namespace {
             metadata: ObjectMeta {
-                generate_name: Some("e2e-".into()),
+                generate_name: Some(prefix()),
                 labels: Some([(LABEL.into(), "true".into())].into()),
                 ..ObjectMeta::default()
             },
@@ -70,7 +84,11 @@ impl Namespace {
             .metadata
             .name
             .context("the API server named no namespace")?;
-        Ok(Self { cluster, name })
+        Ok(Self {
+            cluster,
+            name,
+            operator: Mutex::default(),
+        })
     }
 
     /// Objects of one kind in this namespace.
@@ -212,7 +230,7 @@ impl Namespace {
                 .await;
         }
         text += "$ the operator\n";
-        text += &crate::operator::log(&self.cluster)
+        text += &operator::log(self)
             .await
             .unwrap_or_else(|error| format!("{error:#}\n"));
         text
@@ -255,6 +273,14 @@ impl Namespace {
             },
         )
         .await
+    }
+}
+
+/// What names begin with. The operator's image works on these; a program has each its own, and no image on them.
+fn prefix() -> String {
+    match Whose::wanted() {
+        Ok(Whose::Program(_)) => "own-e2e-".into(),
+        _ => "e2e-".into(),
     }
 }
 

@@ -1,11 +1,18 @@
 //! The operator under test: its CRDs, its Deployment, its log.
 
-use std::{env, path::Path};
+mod process;
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, bail};
 use tokio::sync::Mutex;
 
-use crate::{cluster::Cluster, image};
+pub use process::Process;
+
+use crate::{cluster::Cluster, image, namespace::Namespace};
 
 /// Namespace that the operator runs in.
 pub const NAMESPACE: &str = "oxidask-system";
@@ -17,17 +24,19 @@ const READY_DEADLINE: &str = "--timeout=120s";
 static OUTCOME: Mutex<Option<Result<(), String>>> = Mutex::const_new(None);
 
 /// Whose operator the tests look at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Whose {
     /// The one of this workspace.
     Ours,
     /// The one of the package dask-kubernetes: a test of ours that it passes asks for nothing new, and the
     /// figures of both are of one run.
     Stock,
+    /// This program, started by each test for its own namespace.
+    Program(PathBuf),
 }
 
 impl Whose {
-    /// What `OXIDASK_E2E_OPERATOR` says: `ours` (also when unset) or `stock`.
+    /// What `OXIDASK_E2E_OPERATOR` says: `ours` (also when unset), `stock`, or the path of a program.
     ///
     /// # Errors
     /// When it says something else.
@@ -35,7 +44,10 @@ impl Whose {
         match env::var("OXIDASK_E2E_OPERATOR").as_deref() {
             Ok("ours") | Err(_) => Ok(Self::Ours),
             Ok("stock") => Ok(Self::Stock),
-            Ok(other) => bail!("OXIDASK_E2E_OPERATOR is {other:?}, it must be `ours` or `stock`"),
+            Ok(path) if path.contains('/') => Ok(Self::Program(path.into())),
+            Ok(other) => bail!(
+                "OXIDASK_E2E_OPERATOR is {other:?}, it must be `ours`, `stock` or the path of a program"
+            ),
         }
     }
 }
@@ -65,10 +77,15 @@ async fn start(cluster: &Cluster) -> Result<()> {
     kubectl
         .run(&["apply", "--server-side", "--force-conflicts", "-f", crds])
         .await?;
+    let whose = Whose::wanted()?;
+    if let Whose::Program(_) = whose {
+        return Ok(());
+    }
     kubectl
         .feed(&["apply", "-f", "-"], include_str!("operator/account.yaml"))
         .await?;
-    let (manifest, image) = match Whose::wanted()? {
+    let (manifest, image) = match whose {
+        Whose::Program(_) => unreachable!("returned above"),
         Whose::Ours => (include_str!("operator/ours.yaml"), image("operator")),
         Whose::Stock => (
             include_str!("operator/stock.yaml"),
@@ -78,7 +95,9 @@ async fn start(cluster: &Cluster) -> Result<()> {
     kubectl
         .feed(
             &["apply", "-f", "-"],
-            &manifest.replace("@OPERATOR@", &image),
+            &manifest
+                .replace("@OPERATOR@", &image)
+                .replace("@BINARIES@", &crate::image("binaries")),
         )
         .await?;
     // The tag of the image stays the same from build to build.
@@ -92,7 +111,11 @@ async fn start(cluster: &Cluster) -> Result<()> {
 ///
 /// # Errors
 /// When its pod does not end within two minutes.
-pub async fn stop(cluster: &Cluster) -> Result<()> {
+pub async fn stop(namespace: &Namespace) -> Result<()> {
+    if let Some(process) = namespace.operator.lock().await.as_mut() {
+        return process.kill().await;
+    }
+    let cluster = &namespace.cluster;
     scale(cluster, "--replicas=0").await?;
     let gone = [
         "wait",
@@ -113,9 +136,29 @@ pub async fn stop(cluster: &Cluster) -> Result<()> {
 ///
 /// # Errors
 /// When it does not become available within two minutes.
-pub async fn start_again(cluster: &Cluster) -> Result<()> {
+pub async fn start_again(namespace: &Namespace) -> Result<()> {
+    if let Some(process) = namespace.operator.lock().await.as_mut() {
+        return process.start().await;
+    }
+    let cluster = &namespace.cluster;
     scale(cluster, "--replicas=1").await?;
     until_available(cluster).await
+}
+
+/// Ends the operator in the middle of what it does; another one begins at once. Only for tests that run alone.
+///
+/// # Errors
+/// When there is none, or none begins.
+pub async fn kill(namespace: &Namespace) -> Result<()> {
+    if let Some(process) = namespace.operator.lock().await.as_mut() {
+        process.kill().await?;
+        return process.start().await;
+    }
+    let words = ["-n", NAMESPACE, "delete", "pods", "-l", "app=operator"];
+    let now = ["--grace-period=0", "--force"];
+    let kubectl = &namespace.cluster.kubectl;
+    kubectl.run(&[&words[..], &now[..]].concat()).await?;
+    until_available(&namespace.cluster).await
 }
 
 async fn scale(cluster: &Cluster, replicas: &str) -> Result<()> {
@@ -143,7 +186,11 @@ async fn until_available(cluster: &Cluster) -> Result<()> {
 ///
 /// # Errors
 /// When there is no operator.
-pub async fn log(cluster: &Cluster) -> Result<String> {
+pub async fn log(namespace: &Namespace) -> Result<String> {
+    if let Some(process) = namespace.operator.lock().await.as_ref() {
+        return Ok(process.log());
+    }
+    let cluster = &namespace.cluster;
     cluster
         .kubectl
         .run(&["-n", NAMESPACE, "logs", "deployment/operator", "--tail=100"])

@@ -38,9 +38,9 @@ fn objects_deleted_while_the_operator_is_down_leave_nothing_once_it_is_back() {
     with_temp_namespace(async |namespace| {
         let random = &mut Random::from_environment();
         create_all(namespace).await?;
-        operator::stop(&namespace.cluster).await?;
+        operator::stop(namespace).await?;
         let deleted = delete_all(namespace, random).await;
-        operator::start_again(&namespace.cluster).await?;
+        operator::start_again(namespace).await?;
         deleted?;
         nothing_is_left(namespace).await
     });
@@ -50,9 +50,9 @@ fn objects_deleted_while_the_operator_is_down_leave_nothing_once_it_is_back() {
 fn namespace_with_clusters_goes_while_the_operator_is_down() {
     with_temp_namespace(async |namespace| {
         create_all(namespace).await?;
-        operator::stop(&namespace.cluster).await?;
+        operator::stop(namespace).await?;
         let gone = namespace.delete().await;
-        operator::start_again(&namespace.cluster).await?;
+        operator::start_again(namespace).await?;
         gone
     });
 }
