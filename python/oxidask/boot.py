@@ -42,7 +42,7 @@ def main(fd: int, role: str, parent: int, memory_limit: int) -> None:
     try:
         if memory_limit:
             limit_memory(memory_limit)
-        versions = check(light=role == "executor")
+        versions = check(light=role == "template")
         service = load(role)
     except Refusal as refusal:
         say_refusal(channel, refusal)
@@ -57,8 +57,8 @@ def load(role: str):
         from oxidask.scheduler.graph import serve
     elif role == "aside":
         from oxidask.scheduler.aside import serve
-    elif role == "executor":
-        from oxidask.worker.executor import serve
+    elif role == "template":
+        from oxidask.worker.template import serve
     else:
         raise Refusal("role", role, f"unknown role {role!r}")
     return serve
@@ -72,7 +72,12 @@ def check(light: bool = False) -> dict[str, str]:
     versions = {"python": ".".join(map(str, sys.version_info))}
     for name in ("msgpack", "cloudpickle", "dask", "distributed"):
         if light and name == "distributed":
-            versions[name] = installed(name)
+            from oxidask.worker.environment import installed
+
+            version = installed(name)
+            if version is None:
+                raise Refusal("module", name, f"{name} is not installed")
+            versions[name] = version
             continue
         try:
             module = __import__(name)
@@ -91,16 +96,6 @@ def check(light: bool = False) -> dict[str, str]:
                 f" (set {ALLOW_ANY_VERSION}=1 to try it all the same)",
             )
     return versions
-
-
-def installed(name: str) -> str:
-    """Version of an installed package, not imported."""
-    from importlib import metadata
-
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError as error:
-        raise Refusal("module", name, f"{name} is not installed") from error
 
 
 def year_and_month(version: str) -> tuple[int, int]:

@@ -62,12 +62,9 @@ class Channel:
 
     # Reading
 
-    def receive_fd(self) -> int:
-        """A descriptor that the parent passes, before it sends anything else."""
-        _, fds, _, _ = socket.recv_fds(self._socket, 1, 1)
-        if len(fds) != 1:
-            raise WireError("the parent passed no descriptor")
-        return fds[0]
+    def socket(self) -> socket.socket:
+        """The socket itself, for who receives descriptors; nothing may have been read before."""
+        return self._socket
 
     def read(self) -> tuple[dict[str, Any], list[bytearray]] | None:
         """The next message as its map and its raw frames, or None when the parent has closed the socket.

@@ -32,7 +32,7 @@ main(s,sys.argv[1],int(sys.argv[2]),int(sys.argv[3]))";
 /// How a child is started.
 #[derive(Debug, Clone)]
 pub struct ChildSettings {
-    /// Which service it runs: `graph`, `aside` or `executor`.
+    /// Which service it runs: `graph`, `aside` or `template`.
     pub role: &'static str,
     /// Private writable memory past which allocations fail in the child. Unit: bytes; 0 for no limit.
     pub memory_limit: u64,
@@ -240,7 +240,7 @@ impl Child {
             output: Output::default(),
         };
         if let Some(stderr) = stderr {
-            child.output = stderr::watch(stderr, settings.role, pid)?;
+            child.output = stderr::watch(stderr.into(), settings.role, pid)?;
         }
         Ok((child, Connection::new(UnixStream::from_std(ours)?)))
     }
@@ -316,7 +316,7 @@ impl Drop for Child {
     }
 }
 
-fn kill_group(pid: u32) {
+pub(crate) fn kill_group(pid: u32) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         // Fails only if all processes of the group have ended.
         let _ = kill_process_group(pid, Signal::KILL);

@@ -109,16 +109,19 @@ impl ConnectionWriter {
         outbox
     }
 
-    /// Passes a descriptor, which the child takes with `Channel.receive_fd`. Only when no message is under way.
+    /// Passes three descriptors with one byte. Only to a child that reads nothing else, since a descriptor is lost
+    /// that is read together with other bytes.
     ///
     /// # Errors
     /// If the child has closed its end.
-    pub async fn pass_fd(&mut self, fd: BorrowedFd<'_>) -> Result<(), ConnectionError> {
+    pub(crate) async fn pass_fds(
+        &mut self,
+        fds: [BorrowedFd<'_>; 3],
+    ) -> Result<(), ConnectionError> {
         let stream: &UnixStream = self.output.as_ref();
         let send = || {
-            let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
             let mut control = SendAncillaryBuffer::new(&mut space);
-            let fds = [fd];
             control.push(SendAncillaryMessage::ScmRights(&fds));
             let byte = [IoSlice::new(b"f")];
             Ok(sendmsg(stream, &byte, &mut control, SendFlags::empty())?)

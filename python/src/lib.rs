@@ -18,11 +18,13 @@ mod interpreter;
 mod launch;
 mod memory;
 mod stderr;
+mod template;
 
 pub use child::{Child, ChildError, ChildSettings, Hello};
 pub use connection::{Connection, ConnectionError, ConnectionReader, ConnectionWriter};
 pub use interpreter::{Interpreter, InterpreterError, PYTHON_VARIABLE};
 pub use memory::default_memory_limit;
+pub use template::{Forked, Template};
 
 /// An error and its causes on one line, for a text that goes to a user.
 pub fn with_causes(error: &dyn std::error::Error) -> String {

@@ -1,6 +1,6 @@
 //! What children print, as log lines and as a tail for error texts.
 
-use std::process::ChildStderr;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -67,8 +67,8 @@ impl Tail {
 ///
 /// # Errors
 /// If the pipe cannot be registered with the runtime.
-pub(crate) fn watch(output: ChildStderr, role: &'static str, pid: u32) -> std::io::Result<Output> {
-    let output = pipe::Receiver::from_owned_fd(output.into())?;
+pub(crate) fn watch(output: OwnedFd, role: &'static str, pid: u32) -> std::io::Result<Output> {
+    let output = pipe::Receiver::from_owned_fd(output)?;
     let tail = Tail::default();
     let copy = tail.clone();
     let reading = tokio::spawn(async move {

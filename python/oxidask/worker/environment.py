@@ -13,14 +13,19 @@ from typing import Any
 _PACKAGES = ("dask", "distributed", "msgpack", "cloudpickle", "tornado", "toolz", "numpy", "pandas", "lz4")
 
 
+def installed(name: str) -> str | None:
+    """Version of an installed package, not imported; None if it is not installed."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
 def versions() -> dict[str, Any]:
     """As ``distributed.versions.get_versions``: the tables that clients compare."""
     packages: dict[str, Any] = {"python": ".".join(map(str, sys.version_info))}
     for name in _PACKAGES:
-        try:
-            packages[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            packages[name] = None
+        packages[name] = installed(name)
     code = locale.getlocale()
     uname = platform.uname()
     host = {

@@ -1,4 +1,7 @@
-"""Where an executor starts: puts the parts together and waits for the parent to close its sockets."""
+"""Where an executor starts: puts the parts together and waits for the parent to close its sockets.
+
+Imported by the template before it forks, so nothing may be done at import that two processes must not share.
+"""
 
 from __future__ import annotations
 
@@ -10,31 +13,26 @@ import sys
 from typing import Any
 
 from oxidask.wire import Channel
-from oxidask.worker import environment
 from oxidask.worker.control import Control
+from oxidask.worker.facade import attach
 from oxidask.worker.store import Store
 from oxidask.worker.tasks import Pool, Runner
 
 
-def serve(channel: Channel) -> None:
-    """Runs tasks until the parent goes away. `channel` becomes the socket for tasks."""
+def serve(tasks: Channel, second: Channel) -> None:
+    """Runs tasks until the parent goes away. `tasks` brings the settings first, then tasks; `second` is for control."""
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    channel.send({"op": "ready", "versions": environment.versions()})
-    second = channel.receive_fd()
-    message = channel.read()
+    message = tasks.read()
     if message is None:
         return
     settings, parts = message
     store = Store()
-    control = Control(Channel(second), store)
-    runner = Runner(channel, store, settings["parent"])
+    control = Control(second, store)
+    runner = Runner(tasks, store, settings["parent"])
     pool = Pool(runner, settings["nthreads"], f"{settings['name']}-Dask-Default-Threads")
     configure(settings)
-
-    from oxidask.worker.facade import attach
-
     attach(settings, parts, runner, control, store)
     pool.start()
     try:

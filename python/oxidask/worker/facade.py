@@ -13,6 +13,7 @@ from typing import Any
 from oxidask.worker.control import Control
 from oxidask.worker.hooks import when_imported
 from oxidask.worker.loop import LoopThread
+from oxidask.worker.relay import Relay
 from oxidask.worker.store import Store
 from oxidask.worker.tasks import Runner
 from oxidask.worker.views import Announced, DataView, Plugins, StateView, not_provided, pack, payload
@@ -252,8 +253,6 @@ class _WorkerVariable:
 
 def attach(settings: dict[str, Any], parts: list[Any], runner: Runner, control: Control, store: Store) -> None:
     """Makes the worker that tasks see, and hooks it into ``distributed`` for when that is imported."""
-    from oxidask.worker.relay import Relay
-
     worker = Worker(settings, runner, control, store)
     runner.facade = worker
     runner.execution_state = worker.execution_state

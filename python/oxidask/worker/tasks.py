@@ -7,6 +7,7 @@ pool looks like distributed's ``ThreadPoolExecutor`` to ``secede`` and ``rejoin`
 from __future__ import annotations
 
 import contextvars
+import inspect
 import itertools
 import logging
 import os
@@ -34,6 +35,14 @@ OK, ERRED, RESCHEDULE, ABSENT = 0, 1, 2, 3
 
 _FLUSH_SECONDS = 0.001
 """A report waits this long at most for another, and only while a short task follows."""
+
+
+def _is_coroutine(node: GraphNode) -> bool:
+    """As the node's own ``is_coro``, which imports ``distributed`` to find out."""
+    if "distributed" in sys.modules:
+        return bool(getattr(node, "is_coro", False))
+    function = getattr(node, "func", None)
+    return inspect.iscoroutinefunction(function) or bool(getattr(function, "__tornado_coroutine__", False))
 
 
 class Unpickling:
@@ -244,7 +253,7 @@ class Runner:
                     return
                 node = pickle.loads(task.pickle, buffers=task.buffers)
             task.pickle = task.buffers = None  # type: ignore[assignment]
-            if getattr(node, "is_coro", False):
+            if _is_coroutine(node):
                 self._run_on_loop(task, node, data)
                 return
             self._check_executor(task)

@@ -14,6 +14,7 @@ mod http;
 mod input;
 mod listener;
 mod metrics;
+mod neighbours;
 pub mod run;
 mod scheduler;
 mod settings;

@@ -16,12 +16,13 @@ use crate::{
     address::{bind, dashboard},
     args::Args,
     driver::{Driver, End, Parts},
-    executor,
+    executor::{Environment, Maker, Newborn},
     folder::Folder,
     http,
     input::{CurrentInputs, Input, Inputs},
     listener::{self, Context},
     metrics::cpu_count,
+    neighbours::Neighbours,
     scheduler,
     settings::Settings,
     shared::Proof,
@@ -61,10 +62,13 @@ async fn workers(args: Args) -> Result<()> {
     if count > 1 && args.contact_address.is_some() {
         bail!("--contact-address names one worker, --nworkers asks for {count}");
     }
+    let executors = Maker::new(Interpreter::find(args.python.as_deref())?);
+    let neighbours = Neighbours::default();
     let mut workers = tokio::task::JoinSet::new();
     for number in 0..count {
         let settings = Arc::new(Settings::new(&args, &config, number, count)?);
-        workers.spawn(worker(args.clone(), settings));
+        let (executors, neighbours) = (executors.clone(), neighbours.clone());
+        workers.spawn(worker(args.clone(), settings, executors, neighbours));
     }
     while let Some(ended) = workers.join_next().await {
         ended.context("a worker panicked")??;
@@ -106,18 +110,24 @@ const LIFETIME_OVER: &str = "its lifetime is over";
 const RESTART_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One worker, from its start to its end.
-async fn worker(args: Args, settings: Arc<Settings>) -> Result<()> {
-    let interpreter = Interpreter::find(args.python.as_deref())?;
+async fn worker(
+    args: Args,
+    settings: Arc<Settings>,
+    executors: Maker,
+    neighbours: Neighbours,
+) -> Result<()> {
     let mut environment = executor_environment();
-    let mut newborn = Some(Box::pin(executor::start(&interpreter, &environment)).await);
+    let mut newborn = Some(Box::pin(executors.start(&environment, false)).await);
     let (listener, address) = bind(&args, &settings.scheduler).await?;
     let address: Arc<str> = Arc::from(address.as_str());
     let peers = Peers::new(
         settings.tls.clone(),
         settings.connect_timeout,
         settings.stall_timeout,
+        neighbours.clone(),
     );
     let current = CurrentInputs::new(Inputs(unbounded_channel().0));
+    let _membership = neighbours.join(address.clone(), current.clone());
     let versions = Arc::new(OnceLock::new());
     let context = Context {
         inputs: current.clone(),
@@ -140,7 +150,7 @@ async fn worker(args: Args, settings: Arc<Settings>) -> Result<()> {
     loop {
         let newborn = match newborn.take() {
             Some(newborn) => newborn?,
-            None => Box::pin(executor::start(&interpreter, &environment)).await?,
+            None => Box::pin(executors.start(&environment, false)).await?,
         };
         let _ = versions.set(newborn.versions.clone());
         let folder = Folder::create(settings.local_directory.clone())?;
@@ -148,7 +158,8 @@ async fn worker(args: Args, settings: Arc<Settings>) -> Result<()> {
             settings: &settings,
             address: &address,
             peers: &peers,
-            interpreter: &interpreter,
+            executors: &executors,
+            neighbours: &neighbours,
             services: &services,
             restarted,
         };
@@ -171,7 +182,8 @@ struct Life<'a> {
     settings: &'a Arc<Settings>,
     address: &'a Arc<str>,
     peers: &'a Peers,
-    interpreter: &'a Interpreter,
+    executors: &'a Maker,
+    neighbours: &'a Neighbours,
     services: &'a Value,
     restarted: bool,
 }
@@ -180,8 +192,8 @@ impl Life<'_> {
     /// Register and work until the end.
     async fn live(
         &self,
-        newborn: executor::Newborn,
-        environment: &mut Vec<(String, String)>,
+        newborn: Newborn,
+        environment: &mut Environment,
         current: &CurrentInputs,
     ) -> Result<End> {
         let (sender, receiver) = unbounded_channel();
@@ -222,7 +234,8 @@ impl Life<'_> {
             address: self.address.clone(),
             inputs,
             peers: self.peers.clone(),
-            interpreter: self.interpreter.clone(),
+            executors: self.executors.clone(),
+            neighbours: self.neighbours.clone(),
             environment: environment.clone(),
             scheduler: stream,
             plugins: registered.plugins,
@@ -237,7 +250,7 @@ impl Life<'_> {
         Ok(end)
     }
 
-    async fn register(&self, newborn: &executor::Newborn) -> Result<scheduler::Registered> {
+    async fn register(&self, newborn: &Newborn) -> Result<scheduler::Registered> {
         let settings = self.settings;
         let message =
             || scheduler::registration(settings, self.address, &newborn.versions, self.services);
@@ -274,7 +287,7 @@ impl Life<'_> {
 }
 
 /// Variables that must be set before an interpreter starts. Source: distributed `nanny.pre-spawn-environ`.
-fn executor_environment() -> Vec<(String, String)> {
+fn executor_environment() -> Environment {
     let defaults = [
         // Equal in all workers, so that hash(str) agrees between them.
         ("PYTHONHASHSEED", "6640"),

@@ -11,9 +11,13 @@ use oxidask_protocol::{
     msgpack::{Reader, Writer},
     wire::Decode,
 };
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, oneshot};
 
-use crate::shared::{self, Shared};
+use crate::{
+    input::{GetDataReply, Input, Inputs, Request},
+    neighbours::Neighbours,
+    shared::{self, Shared},
+};
 
 /// Connections kept open to one peer.
 const KEEP: usize = 2;
@@ -38,6 +42,7 @@ pub(crate) struct Peers {
     pub(crate) tls: Option<Tls>,
     pub(crate) connect_timeout: Duration,
     pub(crate) stall_timeout: Duration,
+    neighbours: Neighbours,
     idle: Arc<Mutex<HashMap<String, Vec<Comm>>>>,
     /// By address: the process whose memory can be shared, or none if it cannot.
     sharing: Arc<Mutex<HashMap<String, Option<u32>>>>,
@@ -48,11 +53,13 @@ impl Peers {
         tls: Option<Tls>,
         connect_timeout: Duration,
         stall_timeout: Duration,
+        neighbours: Neighbours,
     ) -> Self {
         Self {
             tls,
             connect_timeout,
             stall_timeout,
+            neighbours,
             idle: Arc::default(),
             sharing: Arc::default(),
         }
@@ -103,6 +110,9 @@ impl Peers {
         nbytes: u64,
     ) -> TransferOutcome {
         let start = std::time::Instant::now();
+        if let Some(inputs) = self.neighbours.find(worker) {
+            return self.get_data_here(&inputs.get(), keys, start).await;
+        }
         let share = if nbytes >= shared::SHARE_BYTES {
             self.shares_with(worker, who).await
         } else {
@@ -120,6 +130,27 @@ impl Peers {
             },
             Ok(None) => TransferOutcome::Busy,
             Err((text, _)) => TransferOutcome::Failed(text),
+        }
+    }
+
+    /// As [`get_data`](Self::get_data) from a worker in this process: both then hold the same bytes.
+    async fn get_data_here(
+        &self,
+        inputs: &Inputs,
+        keys: &[Key],
+        start: std::time::Instant,
+    ) -> TransferOutcome {
+        let (reply, answer) = oneshot::channel();
+        let keys = keys.to_vec();
+        inputs.send(Input::Request(Request::GetData { keys, reply }));
+        match tokio::time::timeout(self.stall_timeout, answer).await {
+            Ok(Ok(GetDataReply::Data(data, _))) => TransferOutcome::Data {
+                data,
+                seconds: start.elapsed().as_secs_f64(),
+            },
+            Ok(Ok(GetDataReply::Busy)) => TransferOutcome::Busy,
+            Ok(Err(_)) => TransferOutcome::Failed("it has ended".to_owned()),
+            Err(_) => TransferOutcome::Failed("its executor serialises nothing".to_owned()),
         }
     }
 

@@ -6,7 +6,7 @@ use oxidask_worker_core::EventKind;
 use super::{Driver, End, Start, actions::task_error, death::Death, queries::key_value};
 use crate::{
     executor::{
-        self, Newborn,
+        Newborn,
         wire::{control, encode_runs},
     },
     input::Input,
@@ -17,11 +17,13 @@ const PRELOAD: &str = "--preload";
 
 impl Driver {
     /// Start an executor; it becomes an input when it is ready.
-    pub(super) fn start_executor(&self) {
-        let (interpreter, environment) = (self.interpreter.clone(), self.environment.clone());
+    ///
+    /// `fresh`: from an interpreter that sees what was installed meanwhile.
+    pub(super) fn start_executor(&self, fresh: bool) {
+        let (executors, environment) = (self.executors.clone(), self.environment.clone());
         let inputs = self.inputs.clone();
         tokio::spawn(async move {
-            let started = executor::start(&interpreter, &environment).await;
+            let started = executors.start(&environment, fresh).await;
             inputs.send(Input::ExecutorStarted(started.map(Box::new)));
         });
     }
@@ -243,7 +245,7 @@ impl Driver {
             output: output.to_owned(),
             placeholder: error.clone(),
         });
-        self.start_executor();
+        self.start_executor(replaced);
         let kind = EventKind::ExecutorLost {
             running: started,
             queued,

@@ -21,7 +21,6 @@ use bytes::Bytes;
 use hashbrown::{HashMap, HashSet};
 use indexmap::IndexMap;
 use oxidask_protocol::{Key, Value, message::worker::FromWorker, msgpack::Writer, wire::Encode};
-use oxidask_python::Interpreter;
 use oxidask_worker_core::{Core, Event, EventKind, RunSpec};
 use tokio::sync::{
     mpsc::{UnboundedReceiver, UnboundedSender},
@@ -30,9 +29,10 @@ use tokio::sync::{
 
 use crate::{
     clock::{Clock, unix},
-    executor::{Handle, wire::Run},
+    executor::{Environment, Handle, Maker, wire::Run},
     input::{Input, Inputs},
     metrics::Meter,
+    neighbours::Neighbours,
     settings::Settings,
     store::Store,
     transfer::Peers,
@@ -114,8 +114,9 @@ pub(crate) struct Parts {
     pub(crate) address: Arc<str>,
     pub(crate) inputs: Inputs,
     pub(crate) peers: Peers,
-    pub(crate) interpreter: Interpreter,
-    pub(crate) environment: Vec<(String, String)>,
+    pub(crate) executors: Maker,
+    pub(crate) neighbours: Neighbours,
+    pub(crate) environment: Environment,
     pub(crate) scheduler: UnboundedSender<Vec<Bytes>>,
     pub(crate) plugins: Vec<(String, Bytes)>,
     /// Pickled nanny plugins by name, for the first executor.
@@ -132,8 +133,9 @@ pub(crate) struct Driver {
     address: Arc<str>,
     inputs: Inputs,
     peers: Peers,
-    interpreter: Interpreter,
-    environment: Vec<(String, String)>,
+    executors: Maker,
+    neighbours: Neighbours,
+    environment: Environment,
     scheduler: UnboundedSender<Vec<Bytes>>,
     services: Value,
     status: Status,
@@ -194,7 +196,8 @@ impl Driver {
             address: parts.address,
             inputs: parts.inputs,
             peers: parts.peers,
-            interpreter: parts.interpreter,
+            executors: parts.executors,
+            neighbours: parts.neighbours,
             environment: parts.environment,
             scheduler: parts.scheduler,
             services: parts.services,
@@ -232,10 +235,7 @@ impl Driver {
     }
 
     /// Work until told to stop. Gives the environment that executors have had last, too.
-    pub(crate) async fn run(
-        mut self,
-        mut inputs: UnboundedReceiver<Input>,
-    ) -> (End, Vec<(String, String)>) {
+    pub(crate) async fn run(mut self, mut inputs: UnboundedReceiver<Input>) -> (End, Environment) {
         let mut batch = Vec::with_capacity(BATCH);
         let mut memory = tokio::time::interval(MEMORY_INTERVAL);
         memory.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -1,5 +1,7 @@
 //! Questions that the driver answers from what it knows.
 
+use std::sync::Arc;
+
 use oxidask_protocol::{Key, Value, message::decode_one, msgpack::Writer};
 
 use super::Driver;
@@ -50,7 +52,8 @@ impl Driver {
         ])
     }
 
-    /// Bytes of memory of this process and the executor, shared pages once.
+    /// Bytes of memory of this worker: its executor, its share of this process, and its values in memory files.
+    /// What several workers of this process hold together is divided among them.
     pub(super) fn memory(&self) -> u64 {
         let executor = self
             .executor
@@ -59,10 +62,11 @@ impl Driver {
         let files: u64 = self
             .store
             .iter()
-            .filter(|(_, e)| e.file.is_some())
-            .map(|(_, e)| e.nbytes)
+            .filter_map(|(_, entry)| {
+                Some(entry.nbytes / Arc::strong_count(entry.file.as_ref()?) as u64)
+            })
             .sum();
-        anonymous_memory(std::process::id()) + executor + files
+        anonymous_memory(std::process::id()) / self.neighbours.count() as u64 + executor + files
     }
 
     /// What heartbeats say. `take` starts the counts since the last one anew.

@@ -2,25 +2,25 @@
 
 pub(crate) mod wire;
 
-use std::os::{fd::AsFd, unix::net::UnixStream as StdUnixStream};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use oxidask_protocol::{Value, message::decode_one};
 use oxidask_python::{
-    Child, ChildSettings, Connection, ConnectionReader, ConnectionWriter, Interpreter,
+    ChildSettings, Connection, ConnectionReader, ConnectionWriter, Forked, Interpreter, Template,
 };
-use tokio::{
-    net::UnixStream,
-    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+use tokio::sync::{
+    Mutex,
+    mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
 };
 
 use crate::input::{Input, Inputs};
 use wire::{ControlMessage, decode_task_message};
 
-/// An executor that has said what it is, and waits to be told for whom it works.
+/// An executor that waits to be told for whom it works.
 pub(crate) struct Newborn {
-    child: Child,
+    process: Forked,
     tasks: Connection,
     control: Connection,
     /// Versions as clients compare them.
@@ -53,40 +53,81 @@ impl Handle {
     }
 }
 
-/// Start an interpreter and hear who it is.
-///
-/// # Errors
-/// If the interpreter cannot be used; the text names it.
-pub(crate) async fn start(
-    interpreter: &Interpreter,
-    environment: &[(String, String)],
-) -> Result<Newborn> {
-    let mut settings = ChildSettings::new("executor");
-    settings.environment = environment.to_vec();
-    let (child, mut tasks) = Child::start(interpreter, &settings).await?;
-    let frames = tasks
-        .reader
-        .read()
-        .await
-        .context("the executor said nothing about itself")?;
-    let ready: Value =
-        decode_one(&frames).context("the executor said something else than who it is")?;
-    let field = |name: &str| ready.field(name).cloned().unwrap_or_default();
-    let (ours, theirs) = StdUnixStream::pair().context("no socket for the executor")?;
-    ours.set_nonblocking(true)?;
-    tasks
-        .writer
-        .pass_fd(theirs.as_fd())
-        .await
-        .context("the executor took no second socket")?;
-    drop(theirs);
-    let control = Connection::new(UnixStream::from_std(ours)?);
-    Ok(Newborn {
-        child,
-        tasks,
-        control,
-        versions: field("versions"),
-    })
+/// Environment variables beside those of this process.
+pub(crate) type Environment = Vec<(String, String)>;
+
+/// Makes executors for all workers of this process, by forking them from a template.
+#[derive(Clone)]
+pub(crate) struct Maker {
+    interpreter: Interpreter,
+    current: Arc<Mutex<Option<Current>>>,
+}
+
+/// The template of the moment.
+struct Current {
+    template: Template,
+    environment: Environment,
+    versions: Value,
+}
+
+impl Maker {
+    pub(crate) fn new(interpreter: Interpreter) -> Self {
+        Self {
+            interpreter,
+            current: Arc::default(),
+        }
+    }
+
+    /// An executor with this environment. `fresh`: from an interpreter that starts now, which sees packages that
+    /// were installed meanwhile.
+    ///
+    /// # Errors
+    /// If the interpreter cannot be used; the text names it.
+    pub(crate) async fn start(&self, environment: &Environment, fresh: bool) -> Result<Newborn> {
+        let mut current = self.current.lock().await;
+        if fresh
+            || current
+                .as_ref()
+                .is_some_and(|current| current.environment != *environment)
+        {
+            *current = None;
+        }
+        if let Some(known) = &*current {
+            match known.newborn().await {
+                Ok(newborn) => return Ok(newborn),
+                Err(error) => tracing::warn!(%error, "a new template of executors is started"),
+            }
+        }
+        let started = self.template(environment).await?;
+        let newborn = started.newborn().await;
+        *current = Some(started);
+        newborn.context("the template of executors forked none")
+    }
+
+    async fn template(&self, environment: &Environment) -> Result<Current> {
+        let mut settings = ChildSettings::new("template");
+        settings.environment = environment.clone();
+        let (template, frames) = Template::start(&self.interpreter, &settings).await?;
+        let ready: Value =
+            decode_one(&frames).context("the template said something else than who it is")?;
+        Ok(Current {
+            template,
+            environment: environment.clone(),
+            versions: ready.field("versions").cloned().unwrap_or_default(),
+        })
+    }
+}
+
+impl Current {
+    async fn newborn(&self) -> std::io::Result<Newborn> {
+        let (process, tasks, control) = self.template.fork().await?;
+        Ok(Newborn {
+            process,
+            tasks,
+            control,
+            versions: self.versions.clone(),
+        })
+    }
 }
 
 impl Newborn {
@@ -102,7 +143,7 @@ impl Newborn {
         let (control, control_orders) = unbounded_channel();
         let (kill, kills) = unbounded_channel();
         let handle = Handle {
-            pid: self.child.pid(),
+            pid: self.process.pid(),
             tasks,
             control,
             kill,
@@ -118,7 +159,7 @@ impl Newborn {
             inputs.clone(),
         ));
         tokio::spawn(watch(
-            self.child,
+            self.process,
             self.tasks.reader,
             kills,
             generation,
@@ -153,7 +194,7 @@ async fn read_control(mut reader: ConnectionReader, generation: u64, inputs: Inp
 
 /// Reads reports of runs until the process ends, then says how it ended.
 async fn watch(
-    mut child: Child,
+    mut process: Forked,
     mut reader: ConnectionReader,
     mut kills: UnboundedReceiver<()>,
     generation: u64,
@@ -163,7 +204,7 @@ async fn watch(
         let frames = tokio::select! {
             frames = reader.read() => frames,
             _ = kills.recv() => {
-                child.kill().await;
+                process.kill();
                 break;
             }
         };
@@ -175,14 +216,15 @@ async fn watch(
             }),
             Err(error) => {
                 tracing::error!(%error, "the executor sent a malformed report and is killed");
+                process.kill();
                 break;
             }
         }
     }
-    let status = child.ended().await;
+    let status = process.ended().await;
     inputs.send(Input::ExecutorEnded {
         generation,
         status,
-        output: child.output(),
+        output: process.output(),
     });
 }
