@@ -4,10 +4,11 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 use serde_json::{Value, json};
 
+use crate::experiment::MAX_CELLS;
 use crate::pod_schema::{for_each_schema, strip_descriptions};
-use crate::{DaskAutoscaler, DaskCluster, DaskJob, DaskWorkerGroup};
+use crate::{DaskAutoscaler, DaskCluster, DaskJob, DaskWorkerGroup, ScalingExperiment};
 
-/// The four CRDs, as `cargo xtask crds` writes them.
+/// The five CRDs, as `cargo xtask crds` writes them.
 ///
 /// # Panics
 /// Never: the input is derived from this crate's types, and a test builds it.
@@ -17,6 +18,7 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
         fit(DaskWorkerGroup::crd(), &[ROOT]),
         fit(DaskJob::crd(), &[ROOT, "/properties/spec/properties/job"]),
         fit(DaskAutoscaler::crd(), &[ROOT]),
+        fit(ScalingExperiment::crd(), &[]),
     ]
     .into()
 }
@@ -30,6 +32,7 @@ const ROOT: &str = "";
 fn fit(crd: CustomResourceDefinition, spec_optional: &[&str]) -> CustomResourceDefinition {
     let mut crd = serde_json::to_value(crd).expect("a CRD is plain data");
     let is_job = crd["spec"]["names"]["kind"] == "DaskJob";
+    let is_experiment = crd["spec"]["names"]["kind"] == "ScalingExperiment";
     let schema = &mut crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
     for_each_schema(schema, &mut |node| {
         // The API server drops a null where a field is not nullable, or puts
@@ -72,6 +75,9 @@ fn fit(crd: CustomResourceDefinition, spec_optional: &[&str]) -> CustomResourceD
     }
     if is_job {
         fit_job(schema);
+    }
+    if is_experiment {
+        fit_experiment(schema);
     }
     for_each_schema(schema, &mut |node| {
         if node.get("required").is_some_and(|r| r == &json!([])) {
@@ -147,4 +153,54 @@ fn fit_job(schema: &mut Value) {
         "type": "object",
         "properties": {"phase": {"type": "string"}},
     });
+}
+
+/// What the API server checks of a ScalingExperiment. Rules compare fields of
+/// bounded size only, so that their cost stays far below what it allows.
+fn fit_experiment(schema: &mut Value) {
+    let spec = &mut schema["properties"]["spec"];
+    spec["required"] = json!(["cluster", "cores", "nodes", "sizes", "workload"]);
+    spec["x-kubernetes-validations"] = json!([
+        {
+            "rule": format!("self.sizes.size() * self.nodes.size() * self.cores.size() * self.repeats <= {MAX_CELLS}"),
+            "message": format!("sizes × nodes × cores × repeats may be {MAX_CELLS} cells at most"),
+        },
+        {
+            "rule": "!has(self.workload.python) || (has(self.runner) && has(self.runner.spec))",
+            "message": "the workload python needs spec.runner.spec, the pod of the program",
+        },
+    ]);
+    let fields = &mut spec["properties"];
+    fields["workload"]["x-kubernetes-validations"] = json!([{
+        "rule": "[has(self.matmul), has(self.pi), has(self.python)].exists_one(given, given)",
+        "message": "give exactly one of matmul, pi and python",
+    }]);
+    for name in ["workload", "sizes", "nodes", "cores", "repeats", "spread"] {
+        let field = &mut fields[name];
+        if !field["x-kubernetes-validations"].is_array() {
+            field["x-kubernetes-validations"] = json!([]);
+        }
+        if let Some(rules) = field["x-kubernetes-validations"].as_array_mut() {
+            rules.push(json!({
+                "rule": "self == oldSelf",
+                "message": "cannot be changed: delete the experiment and create another",
+            }));
+        }
+        if field["type"] == "array" {
+            // No number twice: it would be the same cell.
+            field["x-kubernetes-list-type"] = json!("set");
+        }
+    }
+    fields["repeats"]["default"] = json!(1);
+    fields["spread"]["default"] = json!("Required");
+    for status in ["current", "rows", "table"] {
+        let status = &mut schema["properties"]["status"]["properties"][status];
+        let node = match status.get_mut("items") {
+            Some(items) => items,
+            None => status,
+        };
+        if let Value::Object(node) = node {
+            node.remove("required");
+        }
+    }
 }

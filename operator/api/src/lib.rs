@@ -1,4 +1,5 @@
-//! The resource types of `kubernetes.dask.org/v1`.
+//! The resource types of `kubernetes.dask.org/v1`, and [`ScalingExperiment`]
+//! of `oxidask.io/v1alpha1`.
 //!
 //! Drop-in for the types of dask-kubernetes: every manifest that its CRDs
 //! accept is accepted here and reads back equal. [`crds()`] gives the CRDs;
@@ -17,6 +18,7 @@ mod autoscaler;
 mod cluster;
 mod common;
 mod crds;
+pub mod experiment;
 mod job;
 mod options;
 mod pod_schema;
@@ -28,13 +30,14 @@ pub use cluster::{
 };
 pub use common::{PodSpec, ServiceSpec, SubMetadata, WorkerSpec};
 pub use crds::crds;
+pub use experiment::{ScalingExperiment, ScalingExperimentSpec, ScalingExperimentStatus};
 pub use job::{DaskJob, DaskJobSpec, DaskJobStatus, JobClusterSpec, JobPodSpec};
 pub use options::{
     GroupBounds, GroupTarget, NetworkPolicySpec, PodDisruptionBudgetSpec, RustSpec, TlsSpec,
 };
 pub use worker_group::{DaskWorkerGroup, DaskWorkerGroupSpec, DaskWorkerGroupStatus};
 
-/// The API group of all kinds here.
+/// The API group of dask-kubernetes' kinds.
 pub const GROUP: &str = "kubernetes.dask.org";
 /// The only version, served and stored.
 pub const VERSION: &str = "v1";

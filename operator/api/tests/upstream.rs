@@ -37,6 +37,7 @@ fn pairs() -> Option<Vec<(Value, Value)>> {
     };
     let pairs = oxidask_operator_api::crds()
         .into_iter()
+        .filter(|crd| crd.spec.group == oxidask_operator_api::GROUP)
         .map(|crd| {
             let singular = crd.spec.names.singular.clone().unwrap();
             let file = folder.join(format!("{singular}.yaml"));

@@ -3,10 +3,9 @@
 use std::fmt::Debug;
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, LogParams, Patch, PatchParams, Preconditions};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -48,27 +47,57 @@ pub(crate) async fn apply<K: Object>(
         .map_err(Error::api(what::<K>("apply", namespace, name)))
 }
 
-/// Creates an object. One of that name that is there already stays as it is.
-pub(crate) async fn create<K: Object + Serialize>(
+/// Creates an object, or gives back the one that has its name already: whose
+/// that is, the caller has to look.
+///
+/// Unlike [`apply`] it cannot turn somebody else's object into ours.
+pub(crate) async fn create<K: Object>(
     client: &Client,
     namespace: &str,
     manifest: &Value,
-) -> Result<(), Error> {
+) -> Result<K, Error> {
     let name = manifest["metadata"]["name"].as_str().unwrap_or_default();
-    let object: K =
-        serde_json::from_value(manifest.clone()).expect("the manifest is written in this crate");
-    let params = PostParams {
-        field_manager: Some(MANAGER.to_owned()),
-        ..PostParams::default()
+    let request = http::Request::post(format!(
+        "{}?fieldManager={MANAGER}",
+        K::url_path(&(), Some(namespace))
+    ))
+    .header("content-type", "application/json")
+    .body(manifest.to_string().into_bytes());
+    let request = request.map_err(|error| {
+        kube::Error::BuildRequest(kube::core::request::Error::BuildRequest(error))
+    });
+    let created = match request {
+        Ok(request) => client.request::<K>(request).await,
+        Err(error) => Err(error),
     };
-    match Api::<K>::namespaced(client.clone(), namespace)
-        .create(&params, &object)
-        .await
-    {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
-        Err(error) => Err(Error::api(what::<K>("create", namespace, name))(error)),
+    match created {
+        Err(kube::Error::Api(status)) if status.code == 409 => {
+            match get::<K>(client, namespace, name).await? {
+                Some(there) => Ok(there),
+                None => Err(Error::api(what::<K>("create", namespace, name))(
+                    kube::Error::Api(status),
+                )),
+            }
+        }
+        created => created.map_err(Error::api(what::<K>("create", namespace, name))),
     }
+}
+
+/// What a pod's only container printed, at most `limit` bytes.
+pub(crate) async fn log(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    limit: i64,
+) -> Result<String, Error> {
+    let params = LogParams {
+        limit_bytes: Some(limit),
+        ..LogParams::default()
+    };
+    Api::<Pod>::namespaced(client.clone(), namespace)
+        .logs(name, &params)
+        .await
+        .map_err(Error::api(what::<Pod>("read the log of", namespace, name)))
 }
 
 /// Patches an object (merge patch).
@@ -106,6 +135,27 @@ pub(crate) async fn merge_status<K: Object>(
         namespace,
         name,
     )))
+}
+
+/// Patches the status of an object (merge patch) through the subresource, and
+/// only if the object is still of this version.
+pub(crate) async fn merge_status_of<K: Object>(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    version: Option<&str>,
+    status: &Value,
+) -> Result<(), Error> {
+    let patch = serde_json::json!({"metadata": {"resourceVersion": version}, "status": status});
+    Api::<K>::namespaced(client.clone(), namespace)
+        .patch_status(name, &manager(), &Patch::Merge(&patch))
+        .await
+        .map(drop)
+        .map_err(Error::api(what::<K>(
+            "write the status of",
+            namespace,
+            name,
+        )))
 }
 
 /// Replaces parts of an object (JSON patch).

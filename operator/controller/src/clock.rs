@@ -28,6 +28,11 @@ impl Clock {
             .unwrap_or(self.started_at)
     }
 
+    /// When it was started, which is when its process was.
+    pub fn started(&self) -> Timestamp {
+        self.started_at
+    }
+
     /// Seconds since the epoch.
     pub fn seconds(&self) -> f64 {
         self.now().as_nanosecond() as f64 / 1e9

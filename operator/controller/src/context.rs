@@ -61,6 +61,8 @@ pub struct Capabilities {
     pub autoscaler_status: bool,
     /// Pods can be held by a `sleep` hook.
     pub sleep_hook: bool,
+    /// The resource type ScalingExperiment is installed at all.
+    pub experiments: bool,
 }
 
 /// What every reconciliation has at hand.

@@ -73,6 +73,11 @@ impl Error {
         }
     }
 
+    /// Whether what was asked for, or its namespace, does not exist.
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self, Self::Api { source, .. } if matches!(&**source, kube::Error::Api(status) if status.code == 404))
+    }
+
     /// One word for a condition or an Event.
     pub fn reason(&self) -> String {
         match self {

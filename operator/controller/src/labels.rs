@@ -29,6 +29,20 @@ pub const WORKER_GROUP: &str = "workergroup";
 /// Value of [`COMPONENT`] on a job's runner pod.
 pub const JOB_RUNNER: &str = "job-runner";
 
+/// Value of [`COMPONENT`] on the runner pods of an experiment.
+pub const EXPERIMENT_RUNNER: &str = "experiment-runner";
+
+/// Label on everything that an experiment makes: its name.
+pub const EXPERIMENT: &str = "oxidask.io/experiment";
+/// Label on the workers of an experiment: how many of them there are.
+pub const NODES: &str = "oxidask.io/nodes";
+/// Label on the workers of an experiment: threads of each.
+pub const CORES: &str = "oxidask.io/cores";
+/// Label on a runner pod: place of its cell in their order, or `report`.
+pub const CELL: &str = "oxidask.io/cell";
+/// Label on a runner pod: which attempt at its cell it is, from 1.
+pub const ATTEMPT: &str = "oxidask.io/attempt";
+
 /// Annotation: hash of the part of the resource that a child was made from.
 pub const SPEC_HASH: &str = "oxidask.io/spec-hash";
 /// Annotation on a worker's Deployment: chosen to be retired, at this time
@@ -150,6 +164,32 @@ pub fn job_runner(cluster: &str) -> Map {
     map([
         (CLUSTER, cluster),
         (COMPONENT, JOB_RUNNER),
+        (ISTIO, "false"),
+    ])
+}
+
+/// Labels of an experiment's DaskCluster, which has the experiment's name.
+pub fn experiment_cluster(experiment: &str) -> Map {
+    map([(CLUSTER, experiment), (EXPERIMENT, experiment)])
+}
+
+/// Labels of an experiment's worker group, and with it of its workers.
+pub fn experiment_group(experiment: &str, nodes: i64, cores: i64) -> Map {
+    map([
+        (EXPERIMENT, experiment),
+        (NODES, &nodes.to_string()),
+        (CORES, &cores.to_string()),
+    ])
+}
+
+/// Labels of an experiment's runner pod. `cell`: see [`CELL`].
+pub fn experiment_runner(experiment: &str, cell: &str, attempt: i64) -> Map {
+    map([
+        (CLUSTER, experiment),
+        (EXPERIMENT, experiment),
+        (COMPONENT, EXPERIMENT_RUNNER),
+        (CELL, cell),
+        (ATTEMPT, &attempt.to_string()),
         (ISTIO, "false"),
     ])
 }

@@ -1,5 +1,5 @@
-//! The operator: makes what `DaskCluster`, `DaskWorkerGroup`, `DaskJob` and
-//! `DaskAutoscaler` ask for, and keeps it so.
+//! The operator: makes what `DaskCluster`, `DaskWorkerGroup`, `DaskJob`,
+//! `DaskAutoscaler` and `ScalingExperiment` ask for, and keeps it so.
 //!
 //! The way of a change: [`watch`] puts it into a [`store`] and the resource it
 //! concerns into the [`queue`]; [`run`] takes it from there to the controller
@@ -19,6 +19,7 @@ mod conditions;
 pub mod context;
 pub mod error;
 pub mod events;
+mod experiment;
 mod guards;
 mod job;
 pub mod labels;

@@ -6,9 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use oxidask_operator_api::ScalingExperimentStatus;
+use prometheus::core::Collector as _;
 use prometheus::{
-    Encoder as _, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder,
+    Encoder as _, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use crate::queue::{Depth, Kind};
@@ -66,7 +68,15 @@ struct Inner {
     drain_bytes: IntCounter,
     leader: IntGauge,
     created: IntCounter,
+    experiment_cells: IntGaugeVec,
+    experiment_seconds: GaugeVec,
+    experiment_speedup: GaugeVec,
+    experiment_efficiency: GaugeVec,
+    cells_ended: IntCounterVec,
 }
+
+/// Labels of a line of an experiment's table.
+const OF_TABLE: &[&str] = &["namespace", "experiment", "nodes", "cores", "size"];
 
 impl Metrics {
     /// A new registry with every metric in it.
@@ -84,6 +94,13 @@ impl Metrics {
         };
         let gauge = |name: &str, help: &str, labels: &[&str]| {
             let metric = IntGaugeVec::new(Opts::new(name, help), labels).expect("a valid name");
+            registry
+                .register(Box::new(metric.clone()))
+                .expect("a new name");
+            metric
+        };
+        let real = |name: &str, help: &str, labels: &[&str]| {
+            let metric = GaugeVec::new(Opts::new(name, help), labels).expect("a valid name");
             registry
                 .register(Box::new(metric.clone()))
                 .expect("a new name");
@@ -224,6 +241,31 @@ impl Metrics {
             drain_bytes,
             targets: Mutex::default(),
             created,
+            experiment_cells: gauge(
+                "dask_operator_experiment_cells",
+                "Cells of an experiment by state (all, measured, failed)",
+                &["namespace", "experiment", "state"],
+            ),
+            experiment_seconds: real(
+                "dask_operator_experiment_seconds",
+                "Median seconds of an experiment's cell",
+                OF_TABLE,
+            ),
+            experiment_speedup: real(
+                "dask_operator_experiment_speedup",
+                "How many times faster a cell is than the one with the fewest threads",
+                OF_TABLE,
+            ),
+            experiment_efficiency: real(
+                "dask_operator_experiment_efficiency",
+                "Speed-up by the number of threads compared with that cell's",
+                OF_TABLE,
+            ),
+            cells_ended: counter(
+                "dask_operator_experiment_cells_ended_total",
+                "Cells that this process saw end, by reason (Measured, or why there is no time)",
+                &["reason"],
+            ),
             registry: registry.clone(),
         };
         Self(Arc::new(inner))
@@ -243,9 +285,8 @@ impl Metrics {
 
     /// Names and help texts of all metrics, those without a value included.
     pub fn descriptions(&self) -> Vec<(String, String)> {
-        use prometheus::core::Collector;
         let inner = &self.0;
-        let collectors: [&dyn Collector; 23] = [
+        let collectors: [&dyn prometheus::core::Collector; 28] = [
             &inner.reconciles,
             &inner.reconcile_seconds,
             &inner.queue_due,
@@ -269,6 +310,11 @@ impl Metrics {
             &inner.drain_bytes,
             &inner.leader,
             &inner.created,
+            &inner.experiment_cells,
+            &inner.experiment_seconds,
+            &inner.experiment_speedup,
+            &inner.experiment_efficiency,
+            &inner.cells_ended,
         ];
         let mut all: Vec<(String, String)> = collectors
             .iter()
@@ -426,6 +472,81 @@ impl Metrics {
 
     pub(crate) fn drained_bytes(&self, bytes: u64) {
         self.0.drain_bytes.inc_by(bytes);
+    }
+
+    /// Shows the table of an experiment.
+    pub(crate) fn experiment(
+        &self,
+        namespace: &str,
+        experiment: &str,
+        status: &ScalingExperimentStatus,
+    ) {
+        let (done, failed) = (status.done.unwrap_or(0), status.failed.unwrap_or(0));
+        for (state, count) in [
+            ("all", status.cells.unwrap_or(0)),
+            ("measured", done - failed),
+            ("failed", failed),
+        ] {
+            self.0
+                .experiment_cells
+                .with_label_values(&[namespace, experiment, state])
+                .set(count);
+        }
+        for row in &status.table {
+            let (nodes, cores, size) = (
+                row.nodes.to_string(),
+                row.cores.to_string(),
+                row.size.to_string(),
+            );
+            let labels = [namespace, experiment, &nodes, &cores, &size];
+            for (metric, value) in [
+                (&self.0.experiment_seconds, row.seconds),
+                (&self.0.experiment_speedup, row.speedup),
+                (&self.0.experiment_efficiency, row.efficiency),
+            ] {
+                if let Some(value) = value {
+                    metric.with_label_values(&labels).set(value);
+                }
+            }
+        }
+    }
+
+    /// Counts a cell that ended. `reason`: why it has no time.
+    pub(crate) fn cell_ended(&self, reason: Option<&str>) {
+        self.0
+            .cells_ended
+            .with_label_values(&[reason.unwrap_or("Measured")])
+            .inc();
+    }
+
+    /// Takes away what is shown of an experiment that is gone.
+    pub(crate) fn experiment_gone(&self, namespace: &str, experiment: &str) {
+        let inner = &self.0;
+        for state in ["all", "measured", "failed"] {
+            let _ = inner
+                .experiment_cells
+                .remove_label_values(&[namespace, experiment, state]);
+        }
+        for metric in [
+            &inner.experiment_seconds,
+            &inner.experiment_speedup,
+            &inner.experiment_efficiency,
+        ] {
+            for family in metric.collect() {
+                for series in family.get_metric() {
+                    let value = |label: &str| {
+                        let mut pairs = series.get_label().iter();
+                        pairs
+                            .find(|pair| pair.name() == label)
+                            .map_or("", |pair| pair.value())
+                    };
+                    let labels: Vec<&str> = OF_TABLE.iter().map(|label| value(label)).collect();
+                    if labels.starts_with(&[namespace, experiment]) {
+                        let _ = metric.remove_label_values(&labels);
+                    }
+                }
+            }
+        }
     }
 
     /// Notes whether this process is the one that acts.

@@ -37,6 +37,44 @@ pub fn job_runner(job: &str) -> String {
     format!("{job}-runner")
 }
 
+/// Longest name of an experiment: names and labels made from it have at most 63
+/// characters.
+pub const MAX_EXPERIMENT_NAME: usize = 40;
+
+/// Name of the worker group of one number of nodes and cores.
+pub fn experiment_group(experiment: &str, nodes: i64, cores: i64) -> String {
+    format!("{experiment}-n{nodes}-c{cores}")
+}
+
+/// Name of the runner pod of a cell. Attempts count from 1.
+pub fn cell_runner(experiment: &str, cell: i64, attempt: i64) -> String {
+    format!("{experiment}-cell-{cell}-{attempt}")
+}
+
+/// Name of the pod that draws an experiment's plots.
+pub fn report_runner(experiment: &str) -> String {
+    format!("{experiment}-report")
+}
+
+/// Name of the ConfigMap of an experiment.
+pub fn experiment_results(experiment: &str) -> String {
+    format!("{experiment}-results")
+}
+
+/// What is wrong with an experiment's name, in a sentence for its owner.
+///
+/// # Errors
+/// As [`validate_cluster`], with [`MAX_EXPERIMENT_NAME`].
+pub fn validate_experiment(name: &str) -> Result<(), String> {
+    if name.len() > MAX_EXPERIMENT_NAME {
+        return Err(format!(
+            "the name {name} has {} characters, a ScalingExperiment's may have {MAX_EXPERIMENT_NAME}: create it with a shorter one",
+            name.len()
+        ));
+    }
+    validate_cluster(name)
+}
+
 /// What is wrong with a cluster's name, in a sentence for its owner.
 ///
 /// # Errors
@@ -72,6 +110,14 @@ mod tests {
                 .unwrap_err()
                 .contains("54")
         );
+    }
+
+    #[test]
+    fn the_longest_experiment_has_children_with_valid_labels() {
+        let name = "a".repeat(MAX_EXPERIMENT_NAME);
+        assert_eq!(validate_experiment(&name), Ok(()));
+        assert!(validate_experiment(&format!("{name}a")).is_err());
+        assert!(experiment_group(&name, 1000, 1024).len() <= 63);
     }
 
     #[test]

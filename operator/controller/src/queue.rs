@@ -23,15 +23,18 @@ pub enum Kind {
     Job,
     /// DaskAutoscaler.
     Autoscaler,
+    /// ScalingExperiment.
+    Experiment,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::Cluster,
         Self::WorkerGroup,
         Self::Job,
         Self::Autoscaler,
+        Self::Experiment,
     ];
 
     /// The kind as manifests spell it.
@@ -41,6 +44,7 @@ impl Kind {
             Self::WorkerGroup => "DaskWorkerGroup",
             Self::Job => "DaskJob",
             Self::Autoscaler => "DaskAutoscaler",
+            Self::Experiment => "ScalingExperiment",
         }
     }
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use kube::core::DeserializeGuard;
 use kube::{Client, ResourceExt as _};
 use oxidask_operator_api::{
-    DaskAutoscaler, DaskCluster, DaskJob, DaskWorkerGroup, GROUP, PodSpec, VERSION,
+    DaskAutoscaler, DaskCluster, DaskJob, DaskWorkerGroup, GROUP, PodSpec, ScalingExperiment,
+    VERSION, experiment as ours,
 };
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -20,19 +21,21 @@ use crate::clock::Clock;
 use crate::context::{Action, Capabilities, Context, Memory, Settings};
 use crate::error::{Class, Error, backoff};
 use crate::events::Events;
-use crate::labels::{COMPONENT, JOB_RUNNER, SCHEDULER, WORKER};
+use crate::labels::{COMPONENT, EXPERIMENT_RUNNER, JOB_RUNNER, SCHEDULER, WORKER};
 use crate::metrics::Metrics;
 use crate::namespaces::Namespaces;
 use crate::queue::{Key, Kind, Queue};
 use crate::scheduler::SchedulerApi;
 use crate::stores::{Stores, Triggers};
 use crate::watch::{Selection, guarded, plain, watch};
-use crate::{autoscaler, cluster, job, worker_group};
+use crate::{autoscaler, cluster, experiment, job, worker_group};
 
 /// How long running reconciliations and retirements get to end at shutdown.
 const GRACE: Duration = Duration::from_secs(5);
 /// How often it is looked whether the CRDs changed.
 const REDISCOVER: Duration = Duration::from_secs(300);
+/// How soon experiments are watched after their resource type was discovered.
+const APPEARS: Duration = Duration::from_secs(5);
 /// How long a resource waits for the permission that the operator lacks.
 const FORBIDDEN: Duration = Duration::from_secs(60);
 /// The minor version of Kubernetes since which pods have the hook `sleep`.
@@ -242,7 +245,7 @@ impl Operator {
             memory: Arc::clone(&self.context.memory),
             metrics: self.context.metrics.clone(),
         };
-        let ours = |component: &str| Some(format!("{COMPONENT}{component}"));
+        let component = |one: &str| Some(format!("{COMPONENT}{one}"));
         for scope in scopes {
             let (stores, t) = (&self.context.stores, &triggers);
             let of = |labels| Selection {
@@ -281,20 +284,59 @@ impl Operator {
                 move |x| d.autoscaler(x),
             );
             let (a, b, c) = (t.clone(), t.clone(), t.clone());
-            let both = ours(&format!(" in ({SCHEDULER},{WORKER})"));
+            let both = component(&format!(" in ({SCHEDULER},{WORKER})"));
             self.watch_one(tasks, of(both), &stores.deployments, plain, move |x| {
                 a.deployment(x)
             });
             self.watch_one(
                 tasks,
-                of(ours(&format!("={SCHEDULER}"))),
+                of(component(&format!("={SCHEDULER}"))),
                 &stores.services,
                 plain,
                 move |x| b.service(x),
             );
-            let three = ours(&format!(" in ({SCHEDULER},{WORKER},{JOB_RUNNER})"));
-            self.watch_one(tasks, of(three), &stores.pods, plain, move |x| c.pod(x));
+            let four = component(&format!(
+                " in ({SCHEDULER},{WORKER},{JOB_RUNNER},{EXPERIMENT_RUNNER})"
+            ));
+            self.watch_one(tasks, of(four), &stores.pods, plain, move |x| c.pod(x));
+            self.watch_experiments(tasks, scope.clone(), t.clone());
         }
+    }
+
+    /// Watches experiments as soon as their resource type is installed: the
+    /// stock chart does not bring it, and everything else works without.
+    fn watch_experiments(&self, tasks: &mut JoinSet<()>, scope: Option<String>, to: Triggers) {
+        let context = self.context.clone();
+        let known = context.can().experiments;
+        let progress = Arc::clone(&self.progress);
+        if known {
+            progress.unlisted.fetch_add(1, Ordering::Relaxed);
+        }
+        tasks.spawn(async move {
+            while !context.can().experiments {
+                tokio::time::sleep(APPEARS).await;
+            }
+            let selection = Selection {
+                namespace: scope,
+                labels: None,
+            };
+            let listed = move || {
+                if known {
+                    progress.unlisted.fetch_sub(1, Ordering::Relaxed);
+                    progress.listed.notify_waiters();
+                }
+            };
+            watch::<DeserializeGuard<ScalingExperiment>, _>(
+                context.client.clone(),
+                selection,
+                Arc::clone(&context.stores.experiments),
+                context.metrics.clone(),
+                guarded,
+                move |x| to.experiment(x),
+                listed,
+            )
+            .await;
+        });
     }
 
     fn watch_one<W, K>(
@@ -377,12 +419,31 @@ async fn discover(client: &Client) -> Result<Capabilities, Error> {
         .await
         .map_err(Error::api("ask the API server for its version"))?;
     let minor = version.minor.trim_end_matches('+').parse().unwrap_or(0);
+    let experiments = match client
+        .list_api_group_resources(&format!("{}/{}", ours::GROUP, ours::VERSION))
+        .await
+    {
+        Ok(list) => list
+            .resources
+            .iter()
+            .any(|resource| resource.name == "scalingexperiments/status"),
+        Err(kube::Error::Api(status)) if status.code == 404 => false,
+        Err(error) => {
+            let what = format!(
+                "list the resource types of {}/{}",
+                ours::GROUP,
+                ours::VERSION
+            );
+            return Err(Error::api(what)(error));
+        }
+    };
     let has = |name: &str| list.resources.iter().any(|resource| resource.name == name);
     Ok(Capabilities {
         cluster_status: has("daskclusters/status"),
         group_status: has("daskworkergroups/status"),
         autoscaler_status: has("daskautoscalers/status"),
         sleep_hook: version.major == "1" && minor >= SLEEP_HOOK_SINCE,
+        experiments,
     })
 }
 
@@ -400,12 +461,13 @@ async fn work(context: Context, shutdown: CancellationToken) {
 }
 
 async fn reconcile(context: &Context, key: &Key) -> Result<Action, Error> {
-    // Boxed: the four futures are of very different sizes.
+    // Boxed: the five futures are of very different sizes.
     match key.kind {
         Kind::Cluster => Box::pin(cluster::reconcile(context, key)).await,
         Kind::WorkerGroup => Box::pin(worker_group::reconcile(context, key)).await,
         Kind::Job => Box::pin(job::reconcile(context, key)).await,
         Kind::Autoscaler => Box::pin(autoscaler::reconcile(context, key)).await,
+        Kind::Experiment => Box::pin(experiment::reconcile(context, key)).await,
     }
 }
 

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::{Resource, ResourceExt as _};
-use oxidask_operator_api::{DaskAutoscaler, DaskCluster, DaskJob, DaskWorkerGroup};
+use oxidask_operator_api::{
+    DaskAutoscaler, DaskCluster, DaskJob, DaskWorkerGroup, ScalingExperiment,
+};
 
 use crate::context::Memory;
-use crate::labels::{self, CLUSTER, COMPONENT, GROUP};
+use crate::labels::{self, CLUSTER, COMPONENT, EXPERIMENT, GROUP};
 use crate::metrics::Metrics;
 use crate::queue::{Key, Kind, Queue};
 use crate::store::Store;
@@ -28,12 +30,14 @@ pub struct Stores {
     pub jobs: Arc<Store<DaskJob>>,
     /// DaskAutoscalers, indexed by cluster.
     pub autoscalers: Arc<Store<DaskAutoscaler>>,
+    /// ScalingExperiments, if the resource type is installed.
+    pub experiments: Arc<Store<ScalingExperiment>>,
     /// Deployments of schedulers and workers; those of workers are indexed by
     /// group.
     pub deployments: Arc<Store<DeploymentView>>,
     /// Services of schedulers.
     pub services: Arc<Store<ServiceView>>,
-    /// Pods of schedulers, workers and job runners, indexed by [`pods_of`].
+    /// Pods of schedulers, workers and runners, indexed by [`pods_of`].
     pub pods: Arc<Store<PodView>>,
 }
 
@@ -46,6 +50,7 @@ impl Default for Stores {
             autoscalers: Arc::new(Store::new(|autoscaler| {
                 Some(autoscaler.spec.cluster.clone())
             })),
+            experiments: Arc::new(Store::new(|_| None)),
             deployments: Arc::new(Store::new(|deployment| label(deployment, GROUP))),
             services: Arc::new(Store::new(|_| None)),
             pods: Arc::new(Store::new(|pod| {
@@ -61,7 +66,8 @@ impl Default for Stores {
     }
 }
 
-/// The index word of the pods of one component of a cluster, group or job.
+/// The index word of the pods of one component of a cluster, group, job or
+/// experiment.
 pub fn pods_of(component: &str, name: &str) -> String {
     format!("{component}/{name}")
 }
@@ -87,7 +93,25 @@ impl Triggers {
         }
     }
 
+    /// The experiment that an object was made for.
+    fn experiment_of<K: Resource>(&self, object: &K) {
+        if let (Some(namespace), Some(name)) =
+            (object.meta().namespace.clone(), label(object, EXPERIMENT))
+        {
+            self.soon(Kind::Experiment, Some(namespace), Some(name));
+        }
+    }
+
+    pub(crate) fn experiment(&self, experiment: &ScalingExperiment) {
+        self.queue.add(Key::new(
+            Kind::Experiment,
+            experiment.namespace().unwrap_or_default(),
+            experiment.name_any(),
+        ));
+    }
+
     pub(crate) fn cluster(&self, cluster: &DaskCluster) {
+        self.experiment_of(cluster);
         let (namespace, name) = (cluster.namespace().unwrap_or_default(), cluster.name_any());
         self.queue.add(Key::new(Kind::Cluster, &namespace, &name));
         for group in self.stores.groups.indexed(&namespace, &name) {
@@ -109,6 +133,7 @@ impl Triggers {
     }
 
     pub(crate) fn group(&self, group: &DaskWorkerGroup) {
+        self.experiment_of(group);
         let namespace = group.namespace().unwrap_or_default();
         self.queue
             .add(Key::new(Kind::WorkerGroup, &namespace, group.name_any()));
@@ -134,6 +159,7 @@ impl Triggers {
     }
 
     pub(crate) fn deployment(&self, deployment: &DeploymentView) {
+        self.experiment_of(deployment);
         match label(deployment, GROUP) {
             Some(group) => {
                 let namespace = deployment.namespace().unwrap_or_default();
@@ -171,6 +197,7 @@ impl Triggers {
     }
 
     pub(crate) fn pod(&self, pod: &PodView) {
+        self.experiment_of(pod);
         let cluster = label(pod, CLUSTER);
         match label(pod, COMPONENT).as_deref() {
             Some(labels::WORKER) => {
@@ -181,6 +208,8 @@ impl Triggers {
                     self.queue.add(Key::new(Kind::Job, namespace, job));
                 }
             }
+            // Done above.
+            Some(labels::EXPERIMENT_RUNNER) => {}
             _ => self.soon(Kind::Cluster, pod.namespace(), cluster),
         }
     }

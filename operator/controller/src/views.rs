@@ -216,6 +216,10 @@ pub struct StateView {
     pub message: String,
     /// Of a container that ended.
     pub exit_code: Option<i64>,
+    /// When a container started that runs or ended: RFC 3339.
+    pub started_at: Option<String>,
+    /// When a container ended: RFC 3339.
+    pub finished_at: Option<String>,
 }
 
 impl DeploymentView {

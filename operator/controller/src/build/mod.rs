@@ -15,6 +15,7 @@
 mod command;
 mod drain;
 mod env;
+pub(crate) mod experiment;
 mod group;
 mod guard;
 mod job;

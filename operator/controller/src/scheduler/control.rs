@@ -79,6 +79,7 @@ impl Control {
             .map(|worker| WorkerInfo {
                 address: worker.address,
                 name: worker.deployment.unwrap_or(worker.name),
+                nthreads: Some(worker.nthreads.into()),
                 processing: worker.processing.max(worker.executing).into(),
                 results: worker.bytes.min(1),
                 bytes: worker.unique_bytes,

@@ -101,6 +101,8 @@ pub struct WorkerInfo {
     /// The name it was started with; its Deployment's, unless the user chose
     /// another.
     pub name: String,
+    /// Its slots for tasks, where the scheduler says so.
+    pub nthreads: Option<u64>,
     /// Tasks assigned to it and not finished.
     pub processing: u64,
     /// Results it holds.

@@ -92,6 +92,10 @@ impl Rpc {
                 Some(WorkerInfo {
                     address: address.to_owned(),
                     name: info.field("name").map(name).unwrap_or_default(),
+                    nthreads: info
+                        .field("nthreads")
+                        .and_then(Value::as_f64)
+                        .map(|threads| threads as u64),
                     processing: count(&processing, address),
                     results: count(&results, address),
                     bytes: if bytes > 0.0 { bytes as u64 } else { 0 },

@@ -32,6 +32,8 @@ pub const PODS: &str = "v1/pods";
 pub const SECRETS: &str = "v1/secrets";
 pub const POLICIES: &str = "networking.k8s.io/v1/networkpolicies";
 pub const BUDGETS: &str = "policy/v1/poddisruptionbudgets";
+pub const EXPERIMENTS: &str = "oxidask.io/v1alpha1/scalingexperiments";
+pub const CONFIG_MAPS: &str = "v1/configmaps";
 pub const EVENTS: &str = "events.k8s.io/v1/events";
 
 /// What happens to one request.
@@ -50,6 +52,8 @@ pub struct State {
     pub objects: BTreeMap<Path, Value>,
     version: u64,
     serial: u64,
+    /// The time that objects are stamped with; goes with tokio's.
+    clock: oxidask_operator::clock::Clock,
     /// Every change with its version, for watches that start later.
     log: Vec<(u64, String, Value)>,
     watches: Vec<Watch>,
@@ -62,6 +66,14 @@ pub struct State {
     /// Whether Deployments get pods, and whether these become ready.
     pub no_pods: bool,
     pub unready_pods: bool,
+    /// Groups whose workers' pods find no node.
+    pub unschedulable: Vec<String>,
+    /// Kinds of which the API server creates none.
+    pub refused: Vec<String>,
+    /// The resource type ScalingExperiment is not installed.
+    pub without_experiments: bool,
+    /// What pods printed.
+    pub logs: BTreeMap<String, String>,
     /// Deployments deleted while the fake scheduler had not retired them.
     pub lost: Vec<String>,
     pub scheduler: scheduler::Book,

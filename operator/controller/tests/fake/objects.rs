@@ -4,7 +4,8 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::{
-    AUTOSCALERS, BUDGETS, CLUSTERS, DEPLOYMENTS, GROUPS, JOBS, PODS, POLICIES, Path, SECRETS,
+    AUTOSCALERS, BUDGETS, CLUSTERS, CONFIG_MAPS, DEPLOYMENTS, EXPERIMENTS, GROUPS, JOBS, PODS,
+    POLICIES, Path, SECRETS,
     SERVICES, State, Watch,
 };
 
@@ -49,7 +50,7 @@ impl State {
         if old.is_none() {
             self.serial += 1;
             meta["uid"] = json!(format!("uid-{}", self.serial));
-            let now = jiff::Timestamp::now();
+            let now = self.clock.now();
             meta["creationTimestamp"] = json!(now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
             meta["generation"] = json!(1);
         }
@@ -191,7 +192,13 @@ impl State {
             labels["pod-template-hash"] = json!("abc");
             self.serial += 1;
             let ip = format!("10.0.{}.{}", self.serial / 250, self.serial % 250 + 1);
-            let ready = if self.unready_pods { "False" } else { "True" };
+            let group = labels["dask.org/workergroup-name"].as_str();
+            let stuck = group.is_some_and(|group| self.unschedulable.iter().any(|g| g == group));
+            let ready = if self.unready_pods || stuck {
+                "False"
+            } else {
+                "True"
+            };
             let manifest = json!({
                 "apiVersion": "v1", "kind": "Pod",
                 "metadata": {"labels": labels, "ownerReferences": [
@@ -200,9 +207,16 @@ impl State {
                 "spec": deployment["spec"]["template"]["spec"],
                 "status": {"phase": "Running", "podIP": ip, "conditions": [{"type": "Ready", "status": ready}]},
             });
+            let mut manifest = manifest;
+            if stuck {
+                manifest["status"] = json!({"phase": "Pending", "conditions": [
+                    {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available"},
+                ]});
+            }
             self.put(&pod, manifest);
         }
-        let ready = i64::from(self.objects.contains_key(&pod) && !self.unready_pods);
+        let is_ready = |pod: &Value| pod["status"]["conditions"][0]["status"] == "True";
+        let ready = i64::from(self.objects.get(&pod).is_some_and(is_ready));
         let mut deployment = self.objects[path].clone();
         if deployment["status"]["readyReplicas"].as_i64().unwrap_or(0) != ready {
             deployment["status"] = json!({"readyReplicas": ready});
@@ -306,6 +320,8 @@ fn default(kind: &str, object: &mut Value) {
                 || kind == SECRETS
                 || kind == POLICIES
                 || kind == BUDGETS
+                || kind == EXPERIMENTS
+                || kind == CONFIG_MAPS
                 || kind.ends_with("/events")
                 || kind.ends_with("/leases")
         ),

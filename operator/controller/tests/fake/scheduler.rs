@@ -70,6 +70,7 @@ impl FakeScheduler {
                 .map(|(name, ip)| WorkerInfo {
                     address: format!("tcp://{}:4000", ip.as_str().unwrap()),
                     processing: state.scheduler.processing.get(&name).copied().unwrap_or(0),
+                    nthreads: None,
                     results: 1,
                     bytes: state.scheduler.bytes.get(&name).copied().unwrap_or(1),
                     name,

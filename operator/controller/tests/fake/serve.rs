@@ -210,6 +210,7 @@ fn refusal(code: u16, message: &str) -> Response<Answer> {
     let reason = match code {
         404 => "NotFound",
         409 => "Conflict",
+        422 => "Invalid",
         429 => "TooManyRequests",
         _ => "InternalError",
     };
@@ -226,13 +227,28 @@ fn carry_out(state: &mut State, asked: &Asked) -> Response<Answer> {
     if asked.kind == "version" {
         return answer(&version());
     }
+    if asked.kind == "oxidask.io/v1alpha1" {
+        if state.without_experiments {
+            return refusal(404, "no such group");
+        }
+        let names = ["scalingexperiments", "scalingexperiments/status"];
+        return answer(&resource_list(
+            "oxidask.io/v1alpha1",
+            &names.map(str::to_owned),
+        ));
+    }
     let path = asked.path();
+    if asked.subresource.as_deref() == Some("log") {
+        let text = state.logs.get(&path.2).cloned().unwrap_or_default();
+        return Response::new(Full::new(Bytes::from(text)).boxed());
+    }
     match (asked.method.as_str(), &asked.name) {
         ("GET", None) => list(state, asked),
         ("GET", Some(_)) => match state.objects.get(&path) {
             Some(object) => answer(object),
             None => refusal(404, "not found"),
         },
+        ("POST", _) if state.refused.contains(&path.0) => refusal(422, "it is invalid"),
         ("POST", _) => {
             let name = asked.body["metadata"]["name"].as_str().unwrap().to_owned();
             let path = (path.0, path.1, name);
@@ -296,7 +312,8 @@ fn patched(state: &mut State, asked: &Asked, path: &Path) -> Response<Answer> {
         _ => patch::merge(&mut object, &asked.body),
     }
     // A kind with the subresource takes its status through that alone.
-    if path.0.starts_with("kubernetes.dask.org") && !state.without_status.contains(&path.0) {
+    let is_ours = path.0.starts_with("kubernetes.dask.org") || path.0.starts_with("oxidask.io");
+    if is_ours && !state.without_status.contains(&path.0) {
         let old = old.unwrap_or_default();
         if asked.subresource.as_deref() == Some("status") {
             let status = object["status"].take();
@@ -332,23 +349,26 @@ fn version() -> Value {
 }
 
 fn resources(state: &State) -> Value {
-    let mut list = Vec::new();
+    let mut names = Vec::new();
     for plural in [
         "daskclusters",
         "daskworkergroups",
         "daskjobs",
         "daskautoscalers",
     ] {
-        let mut add = |name: String| {
-            list.push(json!({"name": name, "singularName": "", "namespaced": true, "kind": "X", "verbs": []}))
-        };
-        add(plural.to_owned());
+        names.push(plural.to_owned());
         if !state
             .without_status
             .contains(&format!("kubernetes.dask.org/v1/{plural}"))
         {
-            add(format!("{plural}/status"));
+            names.push(format!("{plural}/status"));
         }
     }
-    json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": "kubernetes.dask.org/v1", "resources": list})
+    resource_list("kubernetes.dask.org/v1", &names)
+}
+
+fn resource_list(group: &str, names: &[String]) -> Value {
+    let one = |name: &String| json!({"name": name, "singularName": "", "namespaced": true, "kind": "X", "verbs": []});
+    let list: Vec<Value> = names.iter().map(one).collect();
+    json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group, "resources": list})
 }
