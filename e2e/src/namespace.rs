@@ -196,7 +196,7 @@ impl Namespace {
 
     /// What a person would look at after a failure: objects, events, logs of pods and of the operator.
     async fn describe(&self) -> String {
-        let kinds = "all,daskclusters,daskworkergroups,daskjobs,daskautoscalers";
+        let kinds = "all,daskclusters,daskworkergroups,daskjobs,daskautoscalers,scalingexperiments";
         let mut text = format!(
             "---- namespace {} at the time of the failure ----\n",
             self.name
@@ -205,7 +205,7 @@ impl Namespace {
             &["get", kinds, "-o", "wide"],
             &[
                 "get",
-                "daskclusters,daskworkergroups,daskjobs,daskautoscalers",
+                "daskclusters,daskworkergroups,daskjobs,daskautoscalers,scalingexperiments",
                 "-o",
                 "yaml",
             ],

@@ -299,13 +299,13 @@ impl Operator {
                 " in ({SCHEDULER},{WORKER},{JOB_RUNNER},{EXPERIMENT_RUNNER})"
             ));
             self.watch_one(tasks, of(four), &stores.pods, plain, move |x| c.pod(x));
-            self.watch_experiments(tasks, scope.clone(), t.clone());
+            self.watch_experiments(tasks, of(None), t.clone());
         }
     }
 
     /// Watches experiments as soon as their resource type is installed: the
     /// stock chart does not bring it, and everything else works without.
-    fn watch_experiments(&self, tasks: &mut JoinSet<()>, scope: Option<String>, to: Triggers) {
+    fn watch_experiments(&self, tasks: &mut JoinSet<()>, selection: Selection, to: Triggers) {
         let context = self.context.clone();
         let known = context.can().experiments;
         let progress = Arc::clone(&self.progress);
@@ -316,10 +316,6 @@ impl Operator {
             while !context.can().experiments {
                 tokio::time::sleep(APPEARS).await;
             }
-            let selection = Selection {
-                namespace: scope,
-                labels: None,
-            };
             let listed = move || {
                 if known {
                     progress.unlisted.fetch_sub(1, Ordering::Relaxed);

@@ -5,6 +5,7 @@ use oxidask_operator_api::{DaskCluster, PodSpec};
 use serde_json::{Map, Value, json};
 
 use super::env::{scheduler_address, with_env};
+use super::tls::secure;
 use super::{metadata, namespace, owner};
 use crate::experiment::sweep::{CORES_VARIABLE, Cell, Limits, Shape, container, reference, words};
 use crate::labels::{self, CELL, COMPONENT, GROUP, Inherited, WORKER};
@@ -217,7 +218,11 @@ pub(crate) fn runner(
     let name = name_of(experiment);
     let spec = &experiment.spec;
     let template = spec.runner.clone().unwrap_or_default();
-    let address = scheduler_address(name, namespace(&experiment.metadata));
+    let secret = spec.cluster.spec.tls_on().map(|tls| {
+        let own = || names::tls_secret(name);
+        tls.secret_name.clone().unwrap_or_else(own)
+    });
+    let address = scheduler_address(name, namespace(&experiment.metadata), secret.is_some());
     let text = |number: i64| number.to_string();
     let pod = with_env(
         &template.spec.unwrap_or_else(own_pod),
@@ -231,6 +236,9 @@ pub(crate) fn runner(
         ],
     );
     let mut pod = ended_pod(pod, limits.cell.as_secs() + RUNNER_GRACE_SECONDS);
+    if let Some(secret) = &secret {
+        secure(&mut pod, secret);
+    }
     if spec.workload.python.is_none()
         && let Some(container) = pod.pointer_mut("/containers/0")
     {

@@ -5,8 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     AUTOSCALERS, BUDGETS, CLUSTERS, CONFIG_MAPS, DEPLOYMENTS, EXPERIMENTS, GROUPS, JOBS, PODS,
-    POLICIES, Path, SECRETS,
-    SERVICES, State, Watch,
+    POLICIES, Path, SECRETS, SERVICES, State, Watch,
 };
 
 impl Watch {
