@@ -1,6 +1,7 @@
 //! What the project promises on Kubernetes, shown on a real cluster.
 
 mod deletion;
+mod experiment;
 mod ground;
 mod job;
 mod kube_cluster;

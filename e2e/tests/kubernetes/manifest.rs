@@ -75,7 +75,8 @@ spec: {{cluster: {cluster}, minimum: {minimum}, maximum: {maximum}}}
     )
 }
 
-fn cluster_spec(name: &str, image: &str, replicas: u32) -> String {
+/// The spec of a DaskCluster, indented by two.
+pub(crate) fn cluster_spec(name: &str, image: &str, replicas: u32) -> String {
     format!(
         r#"
   worker:

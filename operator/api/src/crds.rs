@@ -191,16 +191,13 @@ fn fit_experiment(schema: &mut Value) {
             field["x-kubernetes-list-type"] = json!("set");
         }
     }
-    fields["repeats"]["default"] = json!(1);
-    fields["spread"]["default"] = json!("Required");
-    for status in ["current", "rows", "table"] {
-        let status = &mut schema["properties"]["status"]["properties"][status];
-        let node = match status.get_mut("items") {
-            Some(items) => items,
-            None => status,
-        };
-        if let Value::Object(node) = node {
-            node.remove("required");
+    // What is required has no default: an empty list would not be valid.
+    for name in ["sizes", "nodes", "cores"] {
+        if let Value::Object(field) = &mut fields[name] {
+            field.remove("default");
         }
     }
+    // Left out of an update they would else count as changed.
+    fields["repeats"]["default"] = json!(1);
+    fields["spread"]["default"] = json!("Required");
 }

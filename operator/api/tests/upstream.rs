@@ -255,3 +255,37 @@ fn every_field_of_our_own_is_documented() {
     assert!(missing.is_empty(), "no description: {missing:#?}");
     assert_ne!(json!(null), json!(missing));
 }
+
+#[test]
+fn no_default_of_an_experiment_breaks_its_own_bounds() {
+    fn check(path: &str, schema: &Value, faults: &mut Vec<String>) {
+        let default = &schema["default"];
+        let too_short = default.as_array().map(Vec::len).is_some_and(|length| {
+            schema["minItems"]
+                .as_u64()
+                .is_some_and(|least| (length as u64) < least)
+        });
+        let too_small = default.as_i64().is_some_and(|number| {
+            schema["minimum"]
+                .as_f64()
+                .is_some_and(|least| (number as f64) < least)
+        });
+        if too_short || too_small {
+            faults.push(format!("{path}: {default}"));
+        }
+        for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
+            check(&format!("{path}.{name}"), inner, faults);
+        }
+        if schema["items"].is_object() {
+            check(&format!("{path}[]"), &schema["items"], faults);
+        }
+    }
+    let mut faults = Vec::new();
+    for crd in oxidask_operator_api::crds() {
+        let crd = serde_json::to_value(crd).unwrap();
+        let kind = crd["spec"]["names"]["kind"].as_str().unwrap();
+        let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+        check(kind, schema, &mut faults);
+    }
+    assert_eq!(faults, Vec::<String>::new());
+}

@@ -172,7 +172,7 @@ fn takes_threads(spec: &ScalingExperimentSpec) -> Result<(), String> {
         ));
     }
     let is_shell = |word: &&str| matches!(word.rsplit('/').next(), Some("sh" | "bash"));
-    if words.first().is_some_and(|first| is_shell(&first)) && words.contains(&"-c") {
+    if words.first().is_some_and(is_shell) && words.contains(&"-c") {
         return Err(format!(
             "{place} runs a shell: write {} where it says the number of threads",
             reference()

@@ -18,7 +18,7 @@ pub(crate) fn table(rows: &[ExperimentRow]) -> Vec<TableRow> {
         .into_iter()
         .map(|((size, nodes, cores), rows)| {
             let times: Vec<f64> = rows.iter().filter_map(|row| row.seconds).collect();
-            let failures = rows.iter().filter(|row| row.seconds.is_none());
+            let mut failures = rows.iter().filter(|row| row.seconds.is_none());
             let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
             TableRow {
                 nodes,
@@ -26,7 +26,7 @@ pub(crate) fn table(rows: &[ExperimentRow]) -> Vec<TableRow> {
                 size,
                 runs: count(times.len()),
                 failed: count(failures.clone().count()),
-                reason: failures.last().map(why),
+                reason: failures.next_back().map(why),
                 seconds: median(times),
                 speedup: None,
                 efficiency: None,

@@ -597,12 +597,10 @@ fn happen(world: &mut World, dice: &mut Dice) {
                 group.workers = assembling_workers(0);
             }
         }
-        8 if dice.one_in(4) => {
-            // Somebody deletes the cluster.
-            if world.cluster == Cluster::Ready {
-                world.cluster = Cluster::Going;
-                world.groups.iter_mut().for_each(|group| group.going = true);
-            }
+        // Somebody deletes the cluster.
+        8 if dice.one_in(4) && world.cluster == Cluster::Ready => {
+            world.cluster = Cluster::Going;
+            world.groups.iter_mut().for_each(|group| group.going = true);
         }
         9 if dice.one_in(3) => world.groups.iter_mut().for_each(|group| group.going = true),
         10 => {
