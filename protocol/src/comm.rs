@@ -19,7 +19,7 @@ use tokio_rustls::rustls::{ClientConfig, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use crate::address::{Address, Scheme};
-use crate::frame::{FrameDecoder, Limits, encode};
+use crate::frame::{FrameDecoder, Limits, MessageHead, encode};
 use crate::handshake::Handshake;
 use crate::message::{decode_one, encode_one};
 use crate::wire::Encode;
@@ -312,22 +312,71 @@ impl CommReader {
                     });
                 }
             }
-            let (space, limit) = self.decoder.space();
-            let mut space = bytes::BufMut::limit(space, limit);
-            let n = match &mut self.input {
-                Input::Tcp(stream) => stream.read_buf(&mut space).await,
-                Input::Tls(stream) => stream.read_buf(&mut space).await,
-            }
-            .map_err(io(&self.peer))?;
-            if n == 0 {
-                let clean = self.decoder.is_between_messages();
-                return if clean {
-                    Ok(None)
-                } else {
-                    Err(CommError::Closed(self.peer.clone()))
-                };
+            if !self.receive().await? {
+                return Ok(None);
             }
         }
+    }
+
+    /// The beginning of the next message, or `None` if the peer closed the connection between two messages. The rest
+    /// must be read with [`read_body`](Self::read_body) before anything else.
+    ///
+    /// Cancel-safe: a read that is dropped loses no bytes.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub async fn read_head(&mut self) -> Result<Option<MessageHead>, CommError> {
+        loop {
+            match self.decoder.poll_head() {
+                Ok(Some(head)) => return Ok(Some(head)),
+                Ok(None) => {}
+                Err(source) => {
+                    return Err(CommError::Decode {
+                        peer: self.peer.clone(),
+                        source,
+                    });
+                }
+            }
+            if !self.receive().await? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Some of the bytes that follow a head, `None` after the last.
+    ///
+    /// # Errors
+    /// If the connection fails or ends before that.
+    pub async fn read_body(&mut self) -> Result<Option<Bytes>, CommError> {
+        loop {
+            if let Some(bytes) = self.decoder.poll_body() {
+                return Ok(Some(bytes));
+            }
+            if self.decoder.body_left() == 0 {
+                return Ok(None);
+            }
+            self.receive().await?;
+        }
+    }
+
+    /// Bytes of the present message that [`read_body`](Self::read_body) has not given.
+    pub fn body_left(&self) -> usize {
+        self.decoder.body_left()
+    }
+
+    /// Takes in bytes; false if the peer closed the connection between two messages.
+    async fn receive(&mut self) -> Result<bool, CommError> {
+        let (space, limit) = self.decoder.space();
+        let mut space = bytes::BufMut::limit(space, limit);
+        let n = match &mut self.input {
+            Input::Tcp(stream) => stream.read_buf(&mut space).await,
+            Input::Tls(stream) => stream.read_buf(&mut space).await,
+        }
+        .map_err(io(&self.peer))?;
+        if n == 0 && !self.decoder.is_between_messages() {
+            return Err(CommError::Closed(self.peer.clone()));
+        }
+        Ok(n > 0)
     }
 
     /// A message that has arrived already, without waiting.

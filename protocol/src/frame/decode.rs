@@ -12,6 +12,9 @@ pub(crate) const SMALL: usize = 128 * 1024;
 /// First allocation for a large frame. It grows with the bytes that really arrive, not with those announced.
 pub(super) const FIRST_ALLOCATION: usize = 4 * 1024 * 1024;
 
+/// Bytes of a body that is passed on which are held at once.
+const CHUNK: usize = 256 * 1024;
+
 /// Room that is made for lengths and small messages, when less than a quarter of it is left.
 const ROOM: usize = 16 * 1024;
 
@@ -38,6 +41,19 @@ enum State {
     Small { lengths: Vec<usize>, total: usize },
     /// A large message: its frames are filled in buffers of their own.
     Large(Large),
+    /// Waiting for the document of a message whose other frames are passed on as they come.
+    Head { lengths: Vec<usize>, total: usize },
+    /// So many bytes of such a message are still to come.
+    Body(usize),
+}
+
+/// The beginning of a message whose other frames have not been read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MessageHead {
+    /// The first frame.
+    pub document: Bytes,
+    /// Lengths of the other frames. Unit: bytes.
+    pub lengths: Vec<usize>,
 }
 
 /// The frames of a large message, of which `done` have arrived.
@@ -82,6 +98,19 @@ impl FrameDecoder {
                 return (current, missing);
             }
             State::Small { total, .. } => total.saturating_sub(self.buffer.len()),
+            State::Head { lengths, .. } => {
+                let document = lengths.first().copied().unwrap_or(0);
+                document
+                    .saturating_sub(self.buffer.len())
+                    .min(FIRST_ALLOCATION)
+            }
+            State::Body(left) => {
+                let left = *left;
+                if self.buffer.capacity() == self.buffer.len() {
+                    self.buffer.reserve(left.min(CHUNK));
+                }
+                return (&mut self.buffer, left.max(1));
+            }
             State::Lengths => 0,
         };
         if self.buffer.capacity() - self.buffer.len() < missing.max(ROOM / 4) {
@@ -106,7 +135,8 @@ impl FrameDecoder {
             };
         }
         let frames = match &mut self.state {
-            State::Lengths => return Ok(None),
+            // The caller reads the present message with `poll_head` and `poll_body`.
+            State::Lengths | State::Head { .. } | State::Body(_) => return Ok(None),
             State::Small { lengths, total } => {
                 if self.buffer.len() < *total {
                     return Ok(None);
@@ -121,6 +151,63 @@ impl FrameDecoder {
         };
         self.state = State::Lengths;
         Ok(Some(frames))
+    }
+
+    /// The beginning of the next message, or `None` while bytes are missing. The rest of that message is read with
+    /// [`poll_body`](Self::poll_body).
+    ///
+    /// # Errors
+    /// As [`poll`](Self::poll).
+    pub fn poll_head(&mut self) -> Result<Option<MessageHead>, DecodeError> {
+        if matches!(self.state, State::Lengths) {
+            let Some((lengths, total)) = self.take_lengths()? else {
+                return Ok(None);
+            };
+            self.state = State::Head { lengths, total };
+        }
+        let State::Head { lengths, total } = &mut self.state else {
+            return Ok(None);
+        };
+        let document = lengths.first().copied().unwrap_or(0);
+        if self.buffer.len() < document {
+            return Ok(None);
+        }
+        let mut lengths = std::mem::take(lengths);
+        let left = *total - document;
+        if !lengths.is_empty() {
+            lengths.remove(0);
+        }
+        self.state = if left == 0 {
+            State::Lengths
+        } else {
+            State::Body(left)
+        };
+        let document = self.buffer.split_to(document).freeze();
+        Ok(Some(MessageHead { document, lengths }))
+    }
+
+    /// Some of the bytes that follow a head, or `None` while none are there or when all have been given.
+    pub fn poll_body(&mut self) -> Option<Bytes> {
+        let State::Body(left) = &mut self.state else {
+            return None;
+        };
+        let have = self.buffer.len().min(*left);
+        if have == 0 {
+            return None;
+        }
+        *left -= have;
+        if *left == 0 {
+            self.state = State::Lengths;
+        }
+        Some(self.buffer.split_to(have).freeze())
+    }
+
+    /// Bytes of the present message that [`poll_body`](Self::poll_body) has not given.
+    pub fn body_left(&self) -> usize {
+        match self.state {
+            State::Body(left) => left,
+            State::Lengths | State::Head { .. } | State::Small { .. } | State::Large(_) => 0,
+        }
     }
 
     /// True between two messages: a stream that ends here was closed cleanly.

@@ -16,7 +16,7 @@ pub fn encode(frames: &[Bytes]) -> Vec<Bytes> {
     let inline: usize = frames.iter().filter(small).map(Bytes::len).sum();
     let lengths = 8 * (1 + frames.len());
     let mut head = BytesMut::with_capacity(8 + lengths + inline);
-    head.put_u64_le((lengths + first_part(frames)) as u64);
+    head.put_u64_le((lengths + first_part(frames.iter().map(Bytes::len))) as u64);
     head.put_u64_le(frames.len() as u64);
     for frame in frames {
         head.put_u64_le(frame.len() as u64);
@@ -38,17 +38,33 @@ pub fn encode(frames: &[Bytes]) -> Vec<Bytes> {
     out
 }
 
+/// The first bytes of a message whose frames after the first are written later, as they are.
+///
+/// `lengths`: of the frames after `document`.
+pub fn encode_head(document: &[u8], lengths: &[usize]) -> Bytes {
+    let count = 1 + lengths.len();
+    let first_part = first_part([document.len()].iter().chain(lengths).copied());
+    let mut head = BytesMut::with_capacity(8 * (2 + count) + document.len());
+    head.put_u64_le((8 * (1 + count) + first_part) as u64);
+    head.put_u64_le(count as u64);
+    head.put_u64_le(document.len() as u64);
+    for length in lengths {
+        head.put_u64_le(*length as u64);
+    }
+    head.extend_from_slice(document);
+    head.freeze()
+}
+
 /// Bytes of the frames that a stock peer shall read into one buffer.
 ///
 /// It keeps that buffer for as long as anything in it lives, so it ends before the second large value, or before the
 /// first if much stands before it. The shards of one value stay together: in one buffer they need not be copied to be
 /// put together again. These are the rules of the stock writer.
-fn first_part(frames: &[Bytes]) -> usize {
+fn first_part(lengths: impl Iterator<Item = usize>) -> usize {
     let mut bytes = 0;
     let mut has_large = false;
     let mut before = 0;
-    for frame in frames {
-        let length = frame.len();
+    for length in lengths {
         if length > INLINE_FRAME {
             let continues = before == SHARD;
             if has_large && !continues || !has_large && bytes > 2048.max(length / 20) {

@@ -5,9 +5,9 @@ mod encode;
 #[cfg(test)]
 mod tests;
 
-pub use decode::FrameDecoder;
 pub(crate) use decode::SMALL;
-pub use encode::encode;
+pub use decode::{FrameDecoder, MessageHead};
+pub use encode::{encode, encode_head};
 
 /// What a peer may announce before the connection is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

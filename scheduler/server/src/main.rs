@@ -9,6 +9,10 @@ use oxidask_scheduler_server::run::run;
 use oxidask_settings::{Config, Sources, process, telemetry};
 use tracing::warn;
 
+/// Cheaper than the system's for the many small pieces of tasks and messages, above all where that is musl's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let copied = process::copy_if_asked(std::env::args_os().skip(1));
     let ended = match copied {

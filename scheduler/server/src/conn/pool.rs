@@ -8,7 +8,6 @@ use futures::FutureExt;
 use oxidask_protocol::address::{Address, AddressError, Scheme};
 use oxidask_protocol::comm::{Comm, CommError, Tls, connect};
 use oxidask_protocol::frame::Limits;
-use oxidask_protocol::message::encode_one;
 use oxidask_protocol::wire::Encode;
 use rustc_hash::FxHashMap;
 
@@ -28,9 +27,6 @@ pub enum CallError {
     #[error(transparent)]
     Comm(#[from] CommError),
 }
-
-/// Makes the message that follows an answer, if one does.
-pub type Acknowledge = fn(&[Bytes]) -> Option<Vec<Bytes>>;
 
 /// Unused connections by address, each since when.
 type Idle = FxHashMap<Arc<str>, Vec<(Comm, Instant)>>;
@@ -60,7 +56,7 @@ impl Pool {
     }
 
     /// A connection to `address`, used before or new.
-    async fn take(&self, address: &str) -> Result<Comm, CallError> {
+    pub(crate) async fn take(&self, address: &str) -> Result<Comm, CallError> {
         loop {
             let known = self.idle().get_mut(address).and_then(Vec::pop);
             let Some((mut comm, _)) = known else {
@@ -83,7 +79,7 @@ impl Pool {
     }
 
     /// Gives a connection back after a whole exchange.
-    fn give(&self, address: &str, comm: Comm) {
+    pub(crate) fn give(&self, address: &str, comm: Comm) {
         let now = Instant::now();
         let mut idle = self.idle();
         idle.retain(|_, comms| {
@@ -110,29 +106,13 @@ impl Pool {
         address: &str,
         request: &impl Encode,
     ) -> Result<Vec<Bytes>, CallError> {
-        self.exchange(address, &encode_one(request), None).await
-    }
-
-    /// Sends a request, waits for its answer, and sends `acknowledge` after an answer for which it gives a message.
-    ///
-    /// # Errors
-    /// If the connection cannot be opened or breaks.
-    pub async fn exchange(
-        &self,
-        address: &str,
-        request: &[Bytes],
-        acknowledge: Option<Acknowledge>,
-    ) -> Result<Vec<Bytes>, CallError> {
         let mut comm = self.take(address).await?;
-        comm.writer.write(request).await?;
+        comm.writer.send(request).await?;
         let frames = comm
             .reader
             .read()
             .await?
             .ok_or_else(|| CommError::Closed(address.to_owned()))?;
-        if let Some(message) = acknowledge.and_then(|make| make(&frames)) {
-            comm.writer.write(&message).await?;
-        }
         self.give(address, comm);
         Ok(frames)
     }

@@ -12,6 +12,7 @@ use oxidask_protocol::{DecodeError, DecodeErrorKind, Value};
 use tracing::{debug, warn};
 
 use super::{client, worker};
+use crate::rpc::gather::{self, Gathered};
 use crate::rpc::{self, Outcome};
 use crate::server::Server;
 
@@ -92,17 +93,39 @@ async fn requests(server: Arc<Server>, mut comm: Comm) -> Result<(), CommError> 
                     return Ok(());
                 };
                 if envelope.reply {
-                    let frames = match answer {
-                        Ok(answer) => answer.into_frames(),
-                        Err(failure) => encode_one(&*failure),
-                    };
-                    comm.writer.write(&frames).await?;
+                    match answer {
+                        Reply::Whole(Ok(answer)) => {
+                            comm.writer.write(&answer.into_frames()).await?;
+                        }
+                        Reply::Whole(Err(failure)) => {
+                            comm.writer.write(&encode_one(&*failure)).await?;
+                        }
+                        Reply::Results(gathered) => {
+                            gather::relay(&server, gathered, &mut comm.writer).await?;
+                        }
+                    }
                 }
                 if envelope.close {
                     return comm.writer.shutdown().await;
                 }
             }
         }
+    }
+}
+
+/// What a request is answered with.
+enum Reply {
+    Whole(Outcome),
+    /// Results that may not be here yet.
+    Results(Gathered),
+}
+
+async fn run(server: Arc<Server>, call: ToScheduler) -> Reply {
+    match call {
+        ToScheduler::Gather(body) => {
+            Reply::Results(gather::gather(&server, body.keys, gather::ROOM).await)
+        }
+        call => Reply::Whole(rpc::answer(server, call).await),
     }
 }
 
@@ -113,9 +136,9 @@ async fn answer(
     comm: &mut Comm,
     call: ToScheduler,
     early: &mut Option<Vec<Bytes>>,
-) -> Result<Option<Outcome>, CommError> {
+) -> Result<Option<Reply>, CommError> {
     let waits = rpc::only_waits(&call);
-    let mut running = Box::pin(rpc::answer(Arc::clone(server), call));
+    let mut running = Box::pin(run(Arc::clone(server), call));
     loop {
         tokio::select! {
             biased;

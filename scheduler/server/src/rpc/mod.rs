@@ -72,7 +72,10 @@ pub async fn answer(server: Arc<Server>, call: ToScheduler) -> Outcome {
         ToScheduler::AdaptiveTarget(body) => info::adaptive_target(server, body.target_duration),
 
         ToScheduler::Replicate(body) => replicate::replicate(server, body).await,
-        ToScheduler::Gather(body) => gather::gather(server, body.keys).await,
+        ToScheduler::Gather(body) => {
+            let gathered = gather::gather(server, body.keys, usize::MAX).await;
+            Ok(gathered.into_answer())
+        }
         ToScheduler::Scatter(body) => data::scatter(server, body).await,
         ToScheduler::UpdateData(body) => data::update_data(server, body),
         ToScheduler::Retry(body) => data::retry(server, body.keys),

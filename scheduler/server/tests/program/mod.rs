@@ -1,5 +1,8 @@
 //! The real program for tests, and peers of it that do as they are told.
 
+// Each test program uses a part of this.
+#![allow(dead_code)]
+
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -138,7 +141,8 @@ async fn get(port: u16, path: &str) -> serde_json::Value {
     serde_json::from_str(body).unwrap()
 }
 
-async fn open(address: &Address) -> Comm {
+/// A connection to the scheduler.
+pub(crate) async fn open(address: &Address) -> Comm {
     connect(address, None, Limits::default(), SOON)
         .await
         .unwrap()
@@ -205,6 +209,17 @@ impl FakeWorker {
     /// Registers under an address that nobody listens on.
     pub(crate) async fn join(scheduler: &Scheduler, name: &str, fetches: bool) -> Self {
         let address = format!("tcp://127.0.0.1:{}", 1 + name.len());
+        Self::join_at(scheduler, &address, name, fetches).await
+    }
+
+    /// Registers under an address.
+    pub(crate) async fn join_at(
+        scheduler: &Scheduler,
+        address: &str,
+        name: &str,
+        fetches: bool,
+    ) -> Self {
+        let address = address.to_owned();
         let (mut comm, answer) = Self::register(scheduler, &address, name).await;
         assert_eq!(answer.field("status").and_then(Value::as_str), Some("OK"));
         let reading = tokio::spawn(async move {

@@ -1,0 +1,214 @@
+//! The answer to a client, passed on from the workers' connections piece by piece.
+//!
+//! Once the lengths are written there is no way back: a worker that dies in the middle is replaced by another holder
+//! of its keys, or by itself when it has them again, if these are serialised to the same lengths. Otherwise the
+//! client's connection ends.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use bytes::Bytes;
+use oxidask_protocol::Key;
+use oxidask_protocol::comm::{Comm, CommError, CommReader, CommWriter};
+use oxidask_protocol::frame::encode_head;
+use oxidask_scheduler_core::Event;
+use oxidask_scheduler_core::action::TaskStateName;
+use tokio::time::{Instant, timeout};
+use tracing::{debug, warn};
+
+use super::part::{Body, Part, head_of};
+use super::{Gathered, fetch, refusal};
+use crate::server::Server;
+
+/// How long a client may take nothing of its answer, a worker bring nothing, and a lost result not be there again.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Time between two looks for a holder of a lost result.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Writes what was gathered.
+///
+/// # Errors
+/// If the client's connection fails, or can only be given up because results were lost in the middle.
+pub(crate) async fn relay(
+    server: &Server,
+    gathered: Gathered,
+    client: &mut CommWriter,
+) -> Result<(), CommError> {
+    let parts = match gathered {
+        Gathered::Failed(keys) => return client.write(&[refusal(&keys)]).await,
+        Gathered::Parts(parts) => parts,
+    };
+    let (document, lengths) = head_of(&parts);
+    write(client, vec![encode_head(&document, &lengths)]).await?;
+    for mut part in parts {
+        match std::mem::replace(&mut part.body, Body::Held(Vec::new())) {
+            Body::Held(pieces) => write(client, pieces).await?,
+            Body::Waiting(comm, address) => {
+                pass_on_part(server, &part, *comm, &address, client).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Why passing on stopped.
+enum Stop {
+    /// The client's connection cannot go on.
+    Client(CommError),
+    /// The worker's connection cannot go on.
+    Worker(CommError),
+}
+
+async fn pass_on_part(
+    server: &Server,
+    part: &Part,
+    mut comm: Comm,
+    address: &Arc<str>,
+    client: &mut CommWriter,
+) -> Result<(), CommError> {
+    let mut passed = 0;
+    match pass_on(&mut comm.reader, 0, &mut passed, client).await {
+        Ok(()) => {
+            acknowledge(server, comm, address).await;
+            return Ok(());
+        }
+        Err(Stop::Client(error)) => return Err(error),
+        Err(Stop::Worker(error)) => {
+            warn!(worker = %address, %error, passed, "worker failed in the middle of its results; they are fetched again");
+        }
+    }
+    drop(comm);
+    for (key, lengths) in part.payloads() {
+        let size = lengths.iter().sum();
+        if passed >= size {
+            passed -= size;
+            continue;
+        }
+        let done = std::mem::take(&mut passed);
+        fetch_again(server, key, lengths, done, client).await?;
+    }
+    Ok(())
+}
+
+/// Passes the rest of a message on, without its first `skip` bytes. `passed` counts the others.
+async fn pass_on(
+    worker: &mut CommReader,
+    mut skip: usize,
+    passed: &mut usize,
+    client: &mut CommWriter,
+) -> Result<(), Stop> {
+    loop {
+        let piece = timeout(PATIENCE, worker.read_body()).await;
+        let piece = piece
+            .unwrap_or_else(|_| Err(too_slow(worker.peer())))
+            .map_err(Stop::Worker)?;
+        let Some(mut piece) = piece else {
+            return Ok(());
+        };
+        let cut = skip.min(piece.len());
+        skip -= cut;
+        let piece = piece.split_off(cut);
+        if piece.is_empty() {
+            continue;
+        }
+        *passed += piece.len();
+        write(client, vec![piece]).await.map_err(Stop::Client)?;
+    }
+}
+
+/// Passes on one result from whoever has it, as soon as somebody has; `done` of its bytes were passed on before.
+async fn fetch_again(
+    server: &Server,
+    key: &Key,
+    lengths: &[usize],
+    mut done: usize,
+    client: &mut CommWriter,
+) -> Result<(), CommError> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let holder = {
+            let driver = server.driver();
+            let state = driver.core().task_state(key);
+            if matches!(
+                state,
+                None | Some(TaskStateName::Erred | TaskStateName::Forgotten)
+            ) {
+                return Err(lost(client, key, "it cannot be computed again"));
+            }
+            let mut holders = driver.core().who_has(key).into_iter();
+            holders.find_map(|id| Some((id, Arc::clone(&driver.workers.get(id)?.address))))
+        };
+        if Instant::now() > deadline {
+            return Err(lost(client, key, "nobody has had it again in time"));
+        }
+        let Some((id, address)) = holder else {
+            tokio::time::sleep(LOOK).await;
+            continue;
+        };
+        let keys = [key.clone()];
+        // Without room, what comes stays in the connection.
+        let fetched = fetch(server, &address, &keys, &AtomicUsize::new(0)).await;
+        let part = match fetched {
+            Ok(part) => part,
+            Err(error) => {
+                debug!(worker = %address, %error, "a holder of a lost result fails too");
+                tokio::time::sleep(LOOK).await;
+                continue;
+            }
+        };
+        let Body::Waiting(mut comm, _) = part.body else {
+            let missing = vec![(key.clone(), id)];
+            server.driver().handle(Event::ReplicasMissing { missing });
+            continue;
+        };
+        if part.lengths != lengths {
+            return Err(lost(client, key, "it has another size now"));
+        }
+        let mut passed = 0;
+        let result = pass_on(&mut comm.reader, done, &mut passed, client).await;
+        done += passed;
+        match result {
+            Ok(()) => {
+                acknowledge(server, *comm, &address).await;
+                return Ok(());
+            }
+            Err(Stop::Client(error)) => return Err(error),
+            Err(Stop::Worker(error)) => {
+                warn!(worker = %address, %error, key = %key, "worker failed in the middle of a result");
+                tokio::time::sleep(LOOK).await;
+            }
+        }
+    }
+}
+
+/// Tells a worker that its data have come, and keeps the connection.
+async fn acknowledge(server: &Server, mut comm: Comm, address: &Arc<str>) {
+    // A worker that dies now has delivered all the same.
+    if comm.writer.send(&"OK".to_owned()).await.is_ok() {
+        server.pool.give(address, comm);
+    }
+}
+
+async fn write(client: &mut CommWriter, pieces: Vec<Bytes>) -> Result<(), CommError> {
+    let peer = client.peer().to_owned();
+    timeout(PATIENCE, client.write_buffers(pieces))
+        .await
+        .unwrap_or_else(|_| Err(too_slow(&peer)))
+}
+
+fn too_slow(peer: &str) -> CommError {
+    CommError::Timeout {
+        peer: peer.to_owned(),
+        seconds: PATIENCE.as_secs_f64(),
+    }
+}
+
+fn lost(client: &CommWriter, key: &Key, why: &str) -> CommError {
+    let text = format!("result {key} was lost while it was sent, and {why}");
+    CommError::Io {
+        peer: client.peer().to_owned(),
+        source: std::io::Error::other(text),
+    }
+}
