@@ -67,7 +67,7 @@ fn pi_over_nodes_and_cores_is_measured_although_the_operator_is_killed_in_the_mi
             "{status:?}"
         );
         ensure!(
-            spread.iter().any(|nodes| *nodes == 3),
+            spread.contains(&3),
             "three workers were never on three nodes: {spread:?}"
         );
         let results = namespace.api::<ConfigMap>().get("pi-results").await?;

@@ -73,9 +73,10 @@ impl Error {
         }
     }
 
-    /// Whether what was asked for, or its namespace, does not exist.
-    pub(crate) fn is_gone(&self) -> bool {
-        matches!(self, Self::Api { source, .. } if matches!(&**source, kube::Error::Api(status) if status.code == 404))
+    /// Whether the API server understood and refused: neither overload nor a
+    /// conflict nor a network, which pass.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Api { source, .. } if matches!(&**source, kube::Error::Api(status) if matches!(status.code, 400 | 403 | 422)))
     }
 
     /// One word for a condition or an Event.

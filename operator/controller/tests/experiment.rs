@@ -348,13 +348,72 @@ async fn a_failed_runner_is_quoted_and_its_pod_stays_for_its_log() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_runner_that_the_api_server_refuses_is_a_failed_cell() {
+async fn what_the_api_server_refuses_ends_the_cell_or_the_experiment_with_its_words() {
+    for (kind, row, message) in [
+        (
+            PODS,
+            json!("Invalid"),
+            "no cell has a time; the last: Invalid: failed to create Pod ns/pi-cell-0-1: it is invalid",
+        ),
+        (
+            GROUPS,
+            json!("Invalid"),
+            "no cell has a time; the last: Invalid: failed to create DaskWorkerGroup ns/pi-n1-c1: it is invalid",
+        ),
+        (
+            CLUSTERS,
+            Value::Null,
+            "Invalid: failed to create DaskCluster ns/pi: it is invalid",
+        ),
+    ] {
+        let fake = fake();
+        fake.create(GROUPS, json!({"metadata": {"name": "pi-default", "namespace": "ns"}, "spec": {"cluster": "pi", "worker": {"replicas": 0}}}));
+        fake.with(|state| state.refused.push(kind.to_owned()));
+        let _life = Life::begin(&fake);
+        fake.create(EXPERIMENTS, experiment(&json!({"nodes": [1]})));
+        until_phase(&fake, "Failed").await;
+        let status = status(&fake);
+        assert_eq!(status["rows"][0]["reason"], row);
+        assert_eq!(status["message"], message);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn results_that_cannot_be_stored_do_not_take_the_measurements_away() {
     let fake = fake();
-    fake.with(|state| state.refused.push(PODS.to_owned()));
+    fake.with(|state| state.refused.push(CONFIG_MAPS.to_owned()));
+    let (_life, _kubelet) = (Life::begin(&fake), Kubelet::begin(&fake));
+    fake.create(EXPERIMENTS, experiment(&json!({})));
+    until_phase(&fake, "Complete").await;
+    let status = status(&fake);
+    assert_eq!(status["progress"], "2/2");
+    let conditions = status["conditions"].as_array().unwrap();
+    let reported = conditions.iter().find(|c| c["type"] == "Reported").unwrap();
+    assert_eq!(
+        (&reported["status"], &reported["reason"]),
+        (&json!("False"), &json!("Invalid"))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_fails_for_a_while_is_told_in_the_status() {
+    let fake = fake();
     let _life = Life::begin(&fake);
-    fake.create(EXPERIMENTS, experiment(&json!({"nodes": [1]})));
-    until_phase(&fake, "Failed").await;
-    assert_eq!(status(&fake)["rows"][0]["reason"], "Invalid");
+    fake.with(|state| state.broken.push(GROUPS.to_owned()));
+    fake.create(EXPERIMENTS, experiment(&json!({})));
+    fake.until("the status tells", |fake| {
+        let message = status(fake)["message"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        message.contains("failed to create DaskWorkerGroup ns/pi-n1-c1")
+    })
+    .await;
+    fake.with(|state| state.broken.clear());
+    fake.until("the runner is made", |fake| {
+        fake.get(PODS, "pi-cell-0-1").is_some()
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]

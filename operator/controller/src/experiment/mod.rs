@@ -87,7 +87,17 @@ pub(crate) async fn reconcile(context: &Context, key: &Key) -> Result<Action, Er
         name: &key.name,
         seen: &seen,
     };
-    let (action, report) = own.carry_out(step, &mut status).await?;
+    let (action, report) = match own.carry_out(step.clone(), &mut status).await {
+        Ok(outcome) => outcome,
+        Err(error) => match own.give_up(&step, &error, &mut status) {
+            Some(outcome) => outcome,
+            None => {
+                status.message = Some(error.sentence());
+                status::write(context, &experiment, &status).await?;
+                return Err(error);
+            }
+        },
+    };
     if !is_finished(&before) || status != before {
         status::derive(
             &mut status,
@@ -222,6 +232,35 @@ impl Own<'_> {
         Ok(WHEN_SEEN)
     }
 
+    /// What becomes of a step that the API server refuses; `None` if it is to be
+    /// tried again. What it finds wrong stays wrong; a quota or a permission
+    /// may come, and is waited for as a pod is.
+    fn give_up(
+        &self,
+        step: &Step,
+        error: &Error,
+        status: &mut ScalingExperimentStatus,
+    ) -> Option<Outcome> {
+        let wrong = error.class() == Class::Terminal && error.is_refusal();
+        if !(wrong || (error.is_refusal() && self.is_late())) {
+            return None;
+        }
+        let (reason, text) = (error.reason(), error.sentence());
+        match step {
+            Step::MakeCluster => {
+                note::note(Step::Fail((reason, text)), status, self.seen);
+            }
+            Step::MakeGroup(_) | Step::MakeRunner(..) => self.fail_next(status, &reason, &text),
+            Step::PublishRows | Step::MakeReport | Step::PublishReport => {
+                let trouble = Some((reason, text));
+                let report = note::finish(status, false, trouble, self.seen.now);
+                return Some((AT_ONCE.0, Some(report)));
+            }
+            _ => return None,
+        }
+        Some(AT_ONCE)
+    }
+
     /// Whether what has been waited for since the last step forward is late.
     fn is_late(&self) -> bool {
         self.seen
@@ -242,18 +281,7 @@ impl Own<'_> {
         status: &mut ScalingExperimentStatus,
     ) -> Result<Outcome, Error> {
         let manifest = build::runner(self.experiment, cell, attempt, self.seen.limits);
-        let made = match self.create_pod(&manifest).await {
-            Ok(made) => made,
-            // What the API server finds wrong stays wrong; a quota or a
-            // permission may come.
-            Err(error)
-                if !error.is_gone() && (error.class() == Class::Terminal || self.is_late()) =>
-            {
-                self.fail_next(status, &error.reason(), &error.sentence());
-                return Ok(AT_ONCE);
-            }
-            Err(error) => return Err(error),
-        };
+        let made = self.create_pod(&manifest).await?;
         match made {
             Some(uid) => {
                 let cell = cell.index;

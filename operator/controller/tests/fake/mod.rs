@@ -70,6 +70,8 @@ pub struct State {
     pub unschedulable: Vec<String>,
     /// Kinds of which the API server creates none.
     pub refused: Vec<String>,
+    /// Kinds of which it cannot create any at the moment.
+    pub broken: Vec<String>,
     /// The resource type ScalingExperiment is not installed.
     pub without_experiments: bool,
     /// What pods printed.

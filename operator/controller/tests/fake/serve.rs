@@ -248,6 +248,7 @@ fn carry_out(state: &mut State, asked: &Asked) -> Response<Answer> {
             Some(object) => answer(object),
             None => refusal(404, "not found"),
         },
+        ("POST", _) if state.broken.contains(&path.0) => refusal(500, "etcd is away"),
         ("POST", _) if state.refused.contains(&path.0) => refusal(422, "it is invalid"),
         ("POST", _) => {
             let name = asked.body["metadata"]["name"].as_str().unwrap().to_owned();
@@ -301,6 +302,9 @@ fn patched(state: &mut State, asked: &Asked, path: &Path) -> Response<Answer> {
     let old = state.objects.get(path).cloned();
     if old.is_none() && !apply {
         return refusal(404, "not found");
+    }
+    if old.is_none() && state.refused.contains(&path.0) {
+        return refusal(422, "it is invalid");
     }
     let mut object = old.clone().unwrap_or_default();
     let wanted_version = asked.body["metadata"]["resourceVersion"].clone();
