@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -25,6 +26,8 @@ pub struct LogBuffer {
 /// A log line.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogLine {
+    /// When it was written. Unit: Unix seconds.
+    pub time: f64,
     /// `DEBUG`, `INFO`, `WARNING` or `ERROR`, as Python calls them.
     pub level: &'static str,
     /// Where it comes from, what happened, and the fields.
@@ -80,7 +83,10 @@ impl<S: Subscriber> Layer<S> for LogBuffer {
             }
             text.truncate(end);
         }
-        self.push(LogLine { level, text });
+        let time = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0.0, |since| since.as_secs_f64());
+        self.push(LogLine { time, level, text });
     }
 }
 

@@ -204,6 +204,21 @@ def versions(aside: Aside, call: int, args: dict[str, Any], parts: list[bytearra
     return Reply.message(get_versions(packages=args.get("packages")))
 
 
+def workers_downscaling(aside: Aside, call: int, args: dict[str, Any], parts: list[bytearray]) -> Reply:
+    """Addresses of the workers that all plugins would let go."""
+    workers = list(aside.facade.workers.values())
+    for plugin in aside.facade.plugins.all():
+        workers = list(plugin.valid_workers_downscaling(aside.facade, workers))
+    return Reply(value=[worker.address for worker in workers])
+
+
+async def operation(aside: Aside, call: int, args: dict[str, Any], parts: list[bytearray]) -> Reply:
+    """Carries out an operation of `OPERATIONS`; the reply is for the client."""
+    from oxidask.scheduler.operations import OPERATIONS
+
+    return Reply.message(await OPERATIONS[args["name"]](aside.facade, **args["kwargs"]))
+
+
 CALLS: dict[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
@@ -216,5 +231,7 @@ CALLS: dict[str, Callable[..., Any]] = {
         p2p_spec,
         worker_groups,
         versions,
+        operation,
+        workers_downscaling,
     )
 }

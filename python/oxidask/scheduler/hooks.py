@@ -17,10 +17,20 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("oxidask.plugins")
 
-HOOKS = ("transition", "add_worker", "remove_worker", "add_client", "remove_client", "restart", "log_event")
+HOOKS = (
+    "transition",
+    "update_graph",
+    "add_worker",
+    "remove_worker",
+    "add_client",
+    "remove_client",
+    "restart",
+    "log_event",
+    "valid_workers_downscaling",
+)
 """Methods of plugins that are called when something happens."""
 
-WITH_SCHEDULER = frozenset({"add_worker", "remove_worker", "add_client", "remove_client", "restart"})
+WITH_SCHEDULER = frozenset({"update_graph", "add_worker", "remove_worker", "add_client", "remove_client", "restart"})
 """Those whose first argument is the scheduler."""
 
 
@@ -86,6 +96,9 @@ class Plugins:
         """Tells all plugins of an event. Runs on the event loop."""
         if hook in WITH_SCHEDULER:
             args = (self._facade, *args)
+        if hook == "update_graph":
+            kwargs["keys"] = set(kwargs["keys"])
+            kwargs["tasks"] = list(kwargs["tasks"])
         if hook == "transition" and args[2] == "erred":
             # Plugins count on finding it here; the event comes without frames.
             kwargs.setdefault("exception", TaskView(self._facade.tasks, args[0]).exception or True)

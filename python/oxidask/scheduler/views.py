@@ -13,6 +13,7 @@ from distributed.protocol.serialize import Serialized
 from distributed.utils import key_split_group
 
 if TYPE_CHECKING:
+    from oxidask.scheduler.facade import SchedulerFacade
     from oxidask.scheduler.questions import Questions
 
 FRESH = 0.02
@@ -34,8 +35,9 @@ class Named(str):
 class Tasks(Mapping):
     """``scheduler.tasks``: asks the scheduler when it is looked at."""
 
-    def __init__(self, questions: Questions) -> None:
+    def __init__(self, questions: Questions, scheduler: SchedulerFacade | None = None) -> None:
         self._questions = questions
+        self.scheduler = scheduler
         self._known: dict[Any, dict[str, Any]] = {}
         self._until = 0.0
 
@@ -99,8 +101,6 @@ class TaskView:
     def __init__(self, tasks: Tasks, key: Any) -> None:
         self._tasks = tasks
         self.key = key
-        self.prefix = Named(key_split(key))
-        self.group = Named(key_split_group(key))
 
     def __repr__(self) -> str:
         return f"<TaskState {self.key!r} {self.state}>"
@@ -128,16 +128,67 @@ class TaskView:
         return {TaskView(self._tasks, key) for key in self._field("dependents", ())}
 
     @property
-    def who_has(self) -> set[str]:
-        return set(self._field("who_has", ()))
+    def who_has(self) -> set[WorkerView]:
+        return {WorkerView(address, None, self._tasks.scheduler) for address in self._field("who_has", ())}
 
     @property
-    def who_wants(self) -> set[str]:
-        return set(self._field("who_wants", ()))
+    def who_wants(self) -> set[ClientView]:
+        return {ClientView(name, self._tasks.scheduler) for name in self._field("who_wants", ())}
 
     @property
-    def processing_on(self) -> str | None:
-        return self._field("processing_on")
+    def processing_on(self) -> WorkerView | None:
+        address = self._field("processing_on")
+        return None if address is None else WorkerView(address, None, self._tasks.scheduler)
+
+    @property
+    def group(self) -> Any:
+        """Its group, with all its attributes; only the name is left once all tasks of the group are forgotten."""
+        name = key_split_group(self.key)
+        groups = self._tasks.scheduler.task_groups if self._tasks.scheduler is not None else {}
+        return groups.get(name) or Named(name)
+
+    @property
+    def group_key(self) -> str:
+        return key_split_group(self.key)
+
+    @property
+    def prefix(self) -> Any:
+        name = key_split(self.key)
+        prefixes = self._tasks.scheduler.task_prefixes if self._tasks.scheduler is not None else {}
+        return prefixes.get(name) or Named(name)
+
+    @property
+    def span_id(self) -> str | None:
+        return self._field("span_id")
+
+    @property
+    def type(self) -> str | None:
+        return self._field("type")
+
+    @property
+    def actor(self) -> bool:
+        return self._field("actor", False)
+
+    @property
+    def suspicious(self) -> int:
+        return self._field("suspicious", 0)
+
+    @property
+    def exception_blame(self) -> TaskView | None:
+        key = self._field("exception_blame")
+        return None if key is None else TaskView(self._tasks, key)
+
+    @property
+    def worker_restrictions(self) -> set[str]:
+        return set(self._field("worker_restrictions", ()))
+
+    @property
+    def resource_restrictions(self) -> dict[str, float]:
+        return self._field("resource_restrictions", {})
+
+    def get_nbytes(self) -> int:
+        """Bytes of the result; what is assumed of results while it is unknown."""
+        return self.nbytes if self.nbytes >= 0 else 1024
 
     @property
     def nbytes(self) -> int:
@@ -168,15 +219,86 @@ class TaskView:
         return self._field("traceback_text")
 
 
-class WorkerView:
-    """A worker, with what ``identity`` says of it."""
+class ClientView:
+    """``ClientState``."""
 
-    def __init__(self, address: str, fields: dict[str, Any]) -> None:
-        self.address = address
-        self._fields = fields
+    def __init__(self, client_key: str, scheduler: SchedulerFacade | None) -> None:
+        self.client_key = client_key
+        self._scheduler = scheduler
 
     def __repr__(self) -> str:
-        return f"<WorkerState {self.address!r}, name: {self.name}, status: {self._fields.get('status')}>"
+        return f"<Client {self.client_key!r}>"
+
+    def __str__(self) -> str:
+        return self.client_key
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ClientView) and self.client_key == other.client_key
+
+    def __hash__(self) -> int:
+        return hash(self.client_key)
+
+    def __reduce__(self) -> tuple:
+        # Clients cannot import this class.
+        return SimpleNamespace, (), {"client_key": self.client_key}
+
+    def _fields(self) -> dict[str, Any]:
+        return self._scheduler.attribute("clients_state").get(self.client_key, {})
+
+    @property
+    def wants_what(self) -> set[TaskView]:
+        return {TaskView(self._scheduler.tasks, key) for key in self._fields().get("wants_what", ())}
+
+    @property
+    def last_seen(self) -> float:
+        return self._fields().get("last_seen", 0.0)
+
+    @property
+    def versions(self) -> dict[str, Any]:
+        return self._fields().get("versions") or {}
+
+
+class WorkerView:
+    """A worker, with what ``identity`` says of it; asked for when it is first looked at where it is not given."""
+
+    def __init__(
+        self, address: str, fields: dict[str, Any] | None = None, scheduler: SchedulerFacade | None = None
+    ) -> None:
+        self.address = address
+        self._known = fields
+        self._scheduler = scheduler
+
+    @property
+    def _fields(self) -> dict[str, Any]:
+        if self._known is None:
+            found = self._scheduler.workers.get(self.address) if self._scheduler is not None else None
+            self._known = found._fields if found is not None else {"status": "closed"}
+        return self._known
+
+    @property
+    def processing(self) -> set[TaskView]:
+        keys = self._scheduler.get_processing(workers=[self.address]).get(self.address, ())
+        return {TaskView(self._scheduler.tasks, key) for key in keys}
+
+    @property
+    def has_what(self) -> set[TaskView]:
+        keys = self._scheduler.get_has_what(workers=[self.address]).get(self.address, ())
+        return {TaskView(self._scheduler.tasks, key) for key in keys}
+
+    @property
+    def memory(self) -> SimpleNamespace:
+        """Measures of its memory, by Dask's names. Unit: bytes."""
+        return SimpleNamespace(**self._fields.get("memory", {}))
+
+    @property
+    def executing(self) -> dict[TaskView, float]:
+        return {TaskView(self._scheduler.tasks, key): s for key, s in self._fields.get("executing", ())}
+
+    def identity(self) -> dict[str, Any]:
+        return dict(self._fields)
+
+    def __repr__(self) -> str:
+        return f"<WorkerState {self.address!r}, name: {self._fields.get('name')}, status: {self._fields.get('status')}>"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, WorkerView) and self.address == other.address
@@ -204,6 +326,8 @@ class WorkerView:
 
     def __getattr__(self, name: str) -> Any:
         try:
-            return self.__dict__["_fields"][name]
+            if name.startswith("_"):
+                raise KeyError(name)
+            return self._fields[name]
         except KeyError:
             raise AttributeError(f"workers have no attribute {name!r} that is known outside the scheduler") from None

@@ -130,8 +130,37 @@ pub enum Action {
         /// Workers whose data nobody could take; they run again.
         kept: Vec<WorkerId>,
     },
+    /// A task that was watched is forgotten (see [`watch_key`](crate::Core::watch_key)).
+    Forgotten {
+        /// Its key.
+        key: Key,
+    },
+    /// A graph was taken in, or refused. Answered by nothing; for the event log and for plugins.
+    GraphUpdated(Box<GraphUpdated>),
     /// A task changed its state. Given only while [`observe_transitions`](crate::Core::observe_transitions) is on.
     Transitioned(Box<Transition>),
+}
+
+/// What became of a graph.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GraphUpdated {
+    /// Who submitted it.
+    pub client: Option<ClientId>,
+    /// That of the event.
+    pub stimulus_id: Arc<str>,
+    /// Tasks that it defined.
+    pub tasks: usize,
+    /// Those that were not known before.
+    pub new_tasks: usize,
+    /// Those that were known under another definition, which holds.
+    pub key_collisions: usize,
+    /// It needs data that are gone: its keys were cancelled.
+    pub refused: bool,
+    /// Keys of the tasks that it defined, in order of their definition. Empty unless
+    /// [`observe_graphs`](crate::Core::observe_graphs) is on.
+    pub touched: Vec<Key>,
+    /// Keys that the client wants. Empty unless graphs are observed.
+    pub wanted: Vec<Key>,
 }
 
 /// What a client is told about a key.
@@ -184,6 +213,8 @@ pub struct ComputeTask {
     pub actor: bool,
     /// Expected seconds.
     pub duration: f64,
+    /// Its span.
+    pub span_id: Option<Arc<str>>,
 }
 
 /// One change of a task's state.

@@ -13,6 +13,10 @@ pub struct Config {
     pub bandwidth: f64,
     /// Assumed for tasks that never ran. Unit: seconds.
     pub unknown_task_duration: f64,
+    /// A task whose group depends on fewer groups than this may be a root.
+    pub rootish_dependencies: u64,
+    /// A task whose group depends on fewer tasks than this may be a root.
+    pub rootish_dependency_tasks: u64,
     /// Assumed by prefix. Unit: seconds.
     pub default_task_durations: Vec<(String, f64)>,
     /// Assumed size of results that were never seen. Unit: bytes.
@@ -25,8 +29,10 @@ pub struct Config {
     pub work_stealing: bool,
     /// How often it is looked whether tasks should move.
     pub work_stealing_interval: Duration,
-    /// Whether superfluous copies are dropped.
+    /// Whether the active memory manager runs from the start.
     pub active_memory_manager: bool,
+    /// Whether it drops superfluous copies (policy `ReduceReplicas`).
+    pub reduce_replicas: bool,
     /// How often it is looked for superfluous copies.
     pub active_memory_manager_interval: Duration,
     /// Transitions kept for stories.
@@ -48,12 +54,15 @@ impl Default for Config {
                 ("split-taskshuffle".to_owned(), 1e-6),
                 ("split-stage".to_owned(), 1e-6),
             ],
+            rootish_dependencies: 5,
+            rootish_dependency_tasks: 5,
             default_data_size: 1024,
             worker_ttl: Some(Duration::from_secs(300)),
             no_workers_timeout: None,
             work_stealing: true,
             work_stealing_interval: Duration::from_secs(1),
             active_memory_manager: true,
+            reduce_replicas: true,
             active_memory_manager_interval: Duration::from_secs(2),
             transition_log_length: 100_000,
             seed: 0,

@@ -193,6 +193,8 @@ pub enum Event {
         /// Named on the wire.
         stimulus_id: Arc<str>,
     },
+    /// The active memory manager is to start, to stop, or to look once.
+    MemoryManager(AmmCommand),
     /// A task may run on these workers only (`set_restrictions`; shuffles). `None` lifts the restriction.
     RestrictionsSet {
         /// The task.
@@ -240,6 +242,17 @@ pub enum Event {
     Tick,
 }
 
+/// What the active memory manager is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AmmCommand {
+    /// Look from time to time.
+    Start,
+    /// No longer look from time to time.
+    Stop,
+    /// Look once, now.
+    RunOnce,
+}
+
 /// A graph, materialised: nothing in it needs Python any more.
 #[derive(Clone, Debug)]
 pub struct UpdateGraph {
@@ -257,6 +270,10 @@ pub struct UpdateGraph {
     pub actors: Actors,
     /// Priority given by the user for the whole graph (larger first).
     pub user_priority: f64,
+    /// Pickled: the collections that it was made of.
+    pub span_metadata: Option<Payload>,
+    /// Pickled: the lines of code that submitted it.
+    pub code: Option<Payload>,
     /// Named in stories.
     pub stimulus_id: Arc<str>,
 }
@@ -315,8 +332,20 @@ pub struct Annotations {
     pub retries: u32,
     /// Amounts that it needs while running.
     pub resources: Vec<(String, f64)>,
+    /// The span that the user named.
+    pub span: Option<SpanTag>,
     /// All annotations as the worker gets them, a map.
     pub raw: Value,
+}
+
+/// The names of a span and of those around it, the outermost first, each with its id. Both are of the same length,
+/// at least 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpanTag {
+    /// The names.
+    pub names: Arc<[Arc<str>]>,
+    /// The ids.
+    pub ids: Arc<[Arc<str>]>,
 }
 
 /// A worker as it registers.
@@ -396,6 +425,8 @@ pub struct Heartbeat {
     pub spilled: u64,
     /// Bytes per second of its latest transfers, and how many there were.
     pub bandwidth: Option<(f64, u64)>,
+    /// What it measured for spans since the last one: id of the span, what, amount.
+    pub spans: Vec<(String, Key, f64)>,
 }
 
 /// A task has a result.

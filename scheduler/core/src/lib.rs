@@ -14,6 +14,7 @@ mod ids;
 mod placement;
 mod replicas;
 mod scaling;
+mod spans;
 mod state;
 mod stealing;
 mod stimulus;
@@ -47,6 +48,7 @@ pub use victims::Unique;
 use ids::TaskId;
 use state::Client;
 use state::group::{Groups, PrefixId};
+use state::span::Spans;
 use state::task::{Task, TaskTable};
 use state::worker::Worker;
 use stealing::Thefts;
@@ -72,6 +74,7 @@ pub struct Core {
     stimulus: Arc<str>,
     tasks: TaskTable,
     groups: Groups,
+    spans: Spans,
     /// In the order in which they came; removal keeps the order.
     workers: IdMap<WorkerId, Worker>,
     clients: IdMap<ClientId, Client>,
@@ -91,6 +94,8 @@ pub struct Core {
     saturated: BTreeSet<WorkerId>,
     /// Threads of all workers.
     total_nthreads: u64,
+    /// Threads of all workers since each moment at which they changed, for people.
+    nthreads_history: VecDeque<(Time, u64)>,
     /// Tasks processing on all workers without the long-running ones, by prefix.
     prefix_counts: IdMap<PrefixId, u64>,
     /// Bytes that all workers still have to fetch.
@@ -106,6 +111,8 @@ pub struct Core {
     thefts: Thefts,
     /// Results with more than one copy.
     replicated: IdSet<TaskId>,
+    /// Whether it is looked for superfluous copies from time to time.
+    memory_manager_runs: bool,
     retirements: Vec<Retirement>,
     copies: Copies,
     shuffles: IndexMap<Arc<str>, Shuffle, FxBuildHasher>,
@@ -115,9 +122,12 @@ pub struct Core {
     freed: IdMap<WorkerId, Vec<Key>>,
     timers: Timers,
     story: Story,
+    /// Keys of which it is to be told when they are forgotten.
+    watched: IndexSet<Key, FxBuildHasher>,
     observed: bool,
     /// No task is handed out: what becomes ready is queued or has no worker, whatever workers there are.
     draining: bool,
+    graphs_observed: bool,
     /// Since when nothing has been to do.
     idle_since: Option<Time>,
 }
@@ -130,6 +140,7 @@ impl Core {
             stimulus: "start".into(),
             tasks: TaskTable::new(config.seed),
             groups: Self::groups_with_defaults(&config),
+            spans: Spans::default(),
             workers: IdMap::default(),
             clients: IdMap::default(),
             fire_and_forget: None,
@@ -140,6 +151,7 @@ impl Core {
             open: BTreeSet::new(),
             saturated: BTreeSet::new(),
             total_nthreads: 0,
+            nthreads_history: VecDeque::new(),
             prefix_counts: IdMap::default(),
             network_bytes: 0,
             bandwidth: config.bandwidth,
@@ -149,6 +161,7 @@ impl Core {
             generation_began: None,
             thefts: Thefts::default(),
             replicated: IdSet::default(),
+            memory_manager_runs: config.active_memory_manager,
             retirements: Vec::new(),
             copies: Copies::default(),
             shuffles: IndexMap::default(),
@@ -157,8 +170,10 @@ impl Core {
             freed: IdMap::default(),
             timers: Timers::default(),
             story: Story::new(config.transition_log_length),
+            watched: IndexSet::default(),
             observed: false,
             draining: false,
+            graphs_observed: false,
             idle_since: Some(Time::default()),
             config,
         }
@@ -195,6 +210,16 @@ impl Core {
     /// Whether [`Action::Transitioned`] is wanted (progress bars and scheduler plugins ask for it).
     pub fn observe_transitions(&mut self, on: bool) {
         self.observed = on;
+    }
+
+    /// Whether [`Action::GraphUpdated`] shall say which tasks a graph has (scheduler plugins ask for it).
+    pub fn observe_graphs(&mut self, on: bool) {
+        self.graphs_observed = on;
+    }
+
+    /// Has [`Action::Forgotten`] given, once, when the task of this key is forgotten.
+    pub fn watch_key(&mut self, key: Key) {
+        self.watched.insert(key);
     }
 
     /// The task of a key, made in state released if it is new.

@@ -23,6 +23,8 @@ pub struct ToClose {
     pub target: Option<usize>,
     /// Workers that go or stay together: worker → group. Empty: each by itself.
     pub groups: Vec<(WorkerId, String)>,
+    /// Workers that may go at all (plugins say so). `None`: any.
+    pub candidates: Option<Vec<WorkerId>>,
 }
 
 impl Core {
@@ -101,7 +103,7 @@ impl Core {
         if n.unwrap_or(0) == 0 && self.workers.keys().all(is_busy) {
             return Vec::new();
         }
-        let groups = self.groups_that_may_go(&choice.groups);
+        let groups = self.groups_that_may_go(choice);
         let total_of = |ids: &[WorkerId], of: fn(&Worker) -> u64| {
             ids.iter().map(|id| of(&self.workers[id])).sum::<u64>()
         };
@@ -135,10 +137,13 @@ impl Core {
 
     /// Workers that go or stay together. Those with long-running tasks stay, since these often submit others, and so
     /// do those that take part in a shuffle.
-    fn groups_that_may_go(&self, named: &[(WorkerId, String)]) -> Vec<Vec<WorkerId>> {
+    fn groups_that_may_go(&self, choice: &ToClose) -> Vec<Vec<WorkerId>> {
+        let named = &choice.groups;
+        let candidates = choice.candidates.as_ref();
         let mut groups: IdMap<(Option<&str>, Option<WorkerId>), Vec<WorkerId>> = IdMap::default();
         for (id, worker) in &self.workers {
             if !worker.long_running.is_empty()
+                || candidates.is_some_and(|candidates| !candidates.contains(id))
                 || self
                     .shuffles
                     .values()

@@ -149,15 +149,19 @@ impl Core {
         (level < LEVELS).then_some(level)
     }
 
-    /// The thief on which a task would start soonest. One that it is restricted to goes before others.
+    /// The thief on which a task would start soonest, among those that it is restricted to. One that may run
+    /// elsewhere too goes to any when none of these is a thief.
+    ///
+    /// Source: distributed `WorkStealing._get_thief`.
     fn best_thief(&self, id: TaskId, thieves: &[WorkerId]) -> Option<WorkerId> {
         let task = &self.tasks[id];
-        let valid = self.valid_workers(task);
-        let allowed: Vec<WorkerId> = thieves
-            .iter()
-            .copied()
-            .filter(|w| valid.as_ref().is_none_or(|valid| valid.contains(w)))
-            .collect();
+        let mut allowed = thieves.to_vec();
+        if let Some(valid) = self.valid_workers(task) {
+            allowed.retain(|thief| valid.contains(thief));
+            if allowed.is_empty() && self.allows_other_workers(task) {
+                allowed = thieves.to_vec();
+            }
+        }
         let start = |worker: &WorkerId| {
             let threads = f64::from(self.workers[worker].nthreads);
             self.expected_occupancy(*worker) / threads + self.transfer_seconds(id, *worker)

@@ -12,6 +12,8 @@ use crate::{Core, Time, WorkerId};
 #[derive(Debug)]
 pub(crate) struct Story {
     limit: usize,
+    /// Transitions ever made.
+    count: u64,
     log: VecDeque<Entry>,
 }
 
@@ -28,6 +30,7 @@ impl Story {
     pub(crate) fn new(limit: usize) -> Self {
         Self {
             limit,
+            count: 0,
             log: VecDeque::new(),
         }
     }
@@ -40,6 +43,7 @@ impl Story {
         finish: TaskStateName,
         stimulus_id: &Arc<str>,
     ) {
+        self.count += 1;
         if self.limit == 0 {
             return;
         }
@@ -71,6 +75,18 @@ impl Core {
             .filter(told)
             .map(|entry| (entry.time, entry.as_transition(None)))
             .collect()
+    }
+
+    /// All transitions that are remembered, in the order in which they happened.
+    pub fn story_of_all(&self) -> Vec<(Time, Transition)> {
+        let log = self.story.log.iter();
+        log.map(|entry| (entry.time, entry.as_transition(None)))
+            .collect()
+    }
+
+    /// Transitions since the start.
+    pub fn transition_count(&self) -> u64 {
+        self.story.count
     }
 }
 

@@ -149,6 +149,8 @@ impl TestCore {
             fifo_timeout: Duration::ZERO,
             actors: Actors::None,
             user_priority: 0.0,
+            span_metadata: None,
+            code: None,
             stimulus_id: "update-graph".into(),
         }));
     }

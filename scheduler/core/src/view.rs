@@ -6,9 +6,11 @@ use bytes::Bytes;
 use oxidask_protocol::{Key, Payload, Value};
 
 use crate::action::TaskStateName;
-use crate::event::{Annotations, TaskError, WorkerStatus};
+use crate::event::{Annotations, SpanTag, TaskError, WorkerStatus};
 use crate::ids::{ClientId, TaskId, WorkerId};
-pub use crate::state::group::PrefixTotals;
+use crate::state::group::GroupId;
+pub use crate::state::group::{Figures, PrefixTotals};
+use crate::state::span::{PastGroup, Span};
 use crate::stimulus::shuffle::BARRIER;
 use crate::{Core, Time};
 
@@ -55,6 +57,8 @@ pub struct TaskView {
     pub prefix: Arc<str>,
     /// Name of its group.
     pub group: Arc<str>,
+    /// Its span.
+    pub span: Option<Arc<str>>,
 }
 
 /// A worker as the scheduler sees it.
@@ -97,6 +101,40 @@ pub struct PrefixView {
     pub duration: Option<f64>,
     /// What its tasks cost so far.
     pub totals: PrefixTotals,
+}
+
+/// A group of tasks: those of one layer.
+#[derive(Clone, Debug)]
+pub struct GroupView {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Name of its prefix.
+    pub prefix: Arc<str>,
+    /// Tasks by state, forgotten ones last, otherwise in the order of [`TaskStateName::KNOWN`].
+    pub states: [u64; 8],
+    /// Names of the groups that it depends on.
+    pub dependencies: Vec<Arc<str>>,
+    /// Its span.
+    pub span: Option<Arc<str>>,
+    /// What its tasks cost so far.
+    pub figures: Figures,
+}
+
+/// A span: tasks that a user named together.
+#[derive(Clone, Debug)]
+pub struct SpanView {
+    /// Its id and name, and those of the spans around it.
+    pub tag: SpanTag,
+    /// When its first task came.
+    pub enqueued: Time,
+    /// Groups that belong to it directly, those whose tasks are all forgotten included.
+    pub groups: Vec<GroupView>,
+    /// What workers measured for it.
+    pub metrics: Vec<(Key, f64)>,
+    /// The pickled descriptions of its graphs.
+    pub metadata: Vec<Payload>,
+    /// The pickled source code of its graphs.
+    pub code: Vec<Payload>,
 }
 
 /// A shuffle that is under way.
@@ -143,6 +181,7 @@ impl Core {
             worker_restrictions: task.worker_restrictions().to_vec(),
             prefix: Arc::clone(&self.groups.prefix_of(task.group).name),
             group: Arc::clone(&self.groups.get(task.group).name),
+            span: self.groups.get(task.group).span.clone(),
         })
     }
 
@@ -218,6 +257,30 @@ impl Core {
         })
     }
 
+    /// Tasks that a worker said it is executing, each with the seconds that it has run.
+    pub fn executing(&self, worker: WorkerId) -> Vec<(Key, f64)> {
+        let executing = self.workers.get(&worker).map(|w| &w.executing);
+        let executing = executing.into_iter().flatten();
+        executing
+            .map(|(id, seconds)| (self.tasks[*id].key.clone(), *seconds))
+            .collect()
+    }
+
+    /// Whether a worker runs and has less to do than its threads or than half the mean.
+    pub fn is_idle(&self, worker: WorkerId) -> bool {
+        self.idle.contains(&worker)
+    }
+
+    /// Whether a worker has more to do than others.
+    pub fn is_saturated(&self, worker: WorkerId) -> bool {
+        self.saturated.contains(&worker)
+    }
+
+    /// Measured speed of transfers. Unit: bytes per second.
+    pub fn bandwidth(&self) -> f64 {
+        self.bandwidth
+    }
+
     /// All workers in the order in which they came.
     pub fn workers(&self) -> Vec<WorkerId> {
         self.workers.keys().copied().collect()
@@ -252,6 +315,60 @@ impl Core {
             }
         };
         self.groups.prefixes().map(view).collect()
+    }
+
+    /// Groups with known tasks, in the order in which they came as long as none was forgotten.
+    pub fn groups(&self) -> Vec<GroupView> {
+        let ids = self.groups.iter().map(|(id, _)| id);
+        ids.map(|id| self.group_view(id)).collect()
+    }
+
+    fn group_view(&self, id: GroupId) -> GroupView {
+        let group = self.groups.get(id);
+        let name = |id: GroupId| Some(Arc::clone(&self.groups.try_get(id)?.name));
+        GroupView {
+            name: Arc::clone(&group.name),
+            prefix: Arc::clone(&self.groups.prefix_of(id).name),
+            states: group.states,
+            dependencies: group.dependencies.iter().filter_map(name).collect(),
+            span: group.span.clone(),
+            figures: group.figures.clone(),
+        }
+    }
+
+    /// Spans in the order in which they came.
+    pub fn spans(&self) -> Vec<SpanView> {
+        let past = |id: &Arc<str>, group: &PastGroup| GroupView {
+            name: Arc::clone(&group.name),
+            prefix: Arc::clone(&group.prefix),
+            states: [0, 0, 0, 0, 0, 0, 0, group.forgotten],
+            dependencies: Vec::new(),
+            span: Some(Arc::clone(id)),
+            figures: group.figures.clone(),
+        };
+        let view = |(id, span): (&Arc<str>, &Span)| SpanView {
+            tag: span.tag.clone(),
+            enqueued: span.enqueued,
+            groups: span
+                .past
+                .iter()
+                .map(|group| past(id, group))
+                .chain(span.groups.iter().map(|id| self.group_view(*id)))
+                .collect(),
+            metrics: span
+                .metrics
+                .iter()
+                .map(|(what, n)| (what.clone(), *n))
+                .collect(),
+            metadata: span.metadata.clone(),
+            code: span.code.clone(),
+        };
+        self.spans.iter().map(view).collect()
+    }
+
+    /// Threads of all workers since each moment at which they changed.
+    pub fn nthreads_history(&self) -> impl Iterator<Item = (Time, u64)> {
+        self.nthreads_history.iter().copied()
     }
 
     /// Keys that a client wants.

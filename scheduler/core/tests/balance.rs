@@ -74,6 +74,25 @@ fn restricted_tasks_are_not_stolen_by_others() {
 }
 
 #[test]
+fn tasks_that_may_run_elsewhere_too_are_stolen_by_others() {
+    let mut t = unbalanced(Annotations {
+        workers: vec!["w0".into()],
+        allow_other_workers: true,
+        ..Annotations::default()
+    });
+    t.wait(Duration::from_secs(1));
+    assert!(!t.steals.is_empty());
+    t.answer_steal(true);
+    assert_eq!(
+        t.sent
+            .values()
+            .filter(|sent| sent.worker == WorkerId(1))
+            .count(),
+        1
+    );
+}
+
+#[test]
 fn about_half_of_the_work_moves_and_no_more() {
     let mut t = unbalanced(Annotations::default());
     t.wait(Duration::from_secs(1));

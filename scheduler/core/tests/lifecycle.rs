@@ -487,6 +487,8 @@ fn an_actor_is_not_made_again() {
         fifo_timeout: Duration::ZERO,
         actors: Actors::Wanted,
         user_priority: 0.0,
+        span_metadata: None,
+        code: None,
         stimulus_id: "g".into(),
     }));
     let home = t.worker_of("a").unwrap();
@@ -597,6 +599,8 @@ fn subtasks_come_before_the_rest_of_their_parents_generation() {
         fifo_timeout: Duration::ZERO,
         actors: Actors::None,
         user_priority: 0.0,
+        span_metadata: None,
+        code: None,
         stimulus_id: "g".into(),
     }));
     let child = t.core.task(&Key::from("child")).unwrap().priority.unwrap();

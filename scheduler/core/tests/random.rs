@@ -270,6 +270,8 @@ impl Model {
                 fifo_timeout: Duration::ZERO,
                 actors: Default::default(),
                 user_priority: 0.0,
+                span_metadata: None,
+                code: None,
                 stimulus_id: "update-graph".into(),
             },
         ));

@@ -7,14 +7,19 @@ use anyhow::{Context, bail};
 use oxidask_protocol::address::Scheme;
 use oxidask_scheduler_core as core;
 use oxidask_settings::tls::{Role, TlsFiles};
-use oxidask_settings::{Config, parse_duration};
+use oxidask_settings::{Config, Tree, parse_duration};
 
 use crate::args::Args;
 use crate::config_keys::KEYS;
 use crate::extensions::Limits as ExtensionLimits;
 use crate::graph::IntakeConfig;
 use crate::listen::{Wanted, addresses, dashboard};
+use crate::peers::Measure;
+use crate::rpc::rebalance::Rules;
 use crate::settings::Settings;
+
+/// The policy of the active memory manager that the scheduler has.
+const REDUCE_REPLICAS: &str = "distributed.active_memory_manager.ReduceReplicas";
 
 /// Transitions, and events of each topic, that are kept; as in stock Dask.
 const LOW_LEVEL_LOG_LENGTH: usize = 1000;
@@ -76,6 +81,11 @@ pub fn settings(args: &Args, config: &Config) -> anyhow::Result<(Settings, Vec<S
         adaptive_target_duration: config
             .duration("distributed.adaptive.target-duration")?
             .unwrap_or(defaults.adaptive_target_duration),
+        memory_measure: measure(
+            config,
+            "distributed.scheduler.active-memory-manager.measure",
+        )?,
+        rebalance: rebalance_rules(config)?,
         extensions: extension_limits(config)?,
         blocked_handlers: config.texts(&scheduler("blocked-handlers"))?,
         log_length: config
@@ -178,6 +188,62 @@ fn preload(args: &Args, config: &Config) -> anyhow::Result<Vec<(String, Vec<Stri
         .collect())
 }
 
+/// Which of a worker's memory a key names.
+fn measure(config: &Config, key: &str) -> anyhow::Result<Measure> {
+    match config.text(key)? {
+        None => Ok(Measure::default()),
+        Some(name) => match Measure::parse(name) {
+            Some(measure) => Ok(measure),
+            None => bail!(
+                "configuration {key} is {name:?}, but must be one of {}",
+                Measure::names()
+            ),
+        },
+    }
+}
+
+/// The scheduler moves the data, so these keys of workers are read by it.
+fn rebalance_rules(config: &Config) -> anyhow::Result<Rules> {
+    let defaults = Rules::default();
+    let key = |name: &str| format!("distributed.worker.memory.rebalance.{name}");
+    let share = |name: &str, default: f64| -> anyhow::Result<f64> {
+        Ok(config.float(&key(name))?.unwrap_or(default))
+    };
+    Ok(Rules {
+        measure: measure(config, &key("measure"))?,
+        gap: share("sender-recipient-gap", defaults.gap)?,
+        sender_min: share("sender-min", defaults.sender_min)?,
+        recipient_max: share("recipient-max", defaults.recipient_max)?,
+    })
+}
+
+/// Whether superfluous copies are dropped: that policy is the one that the scheduler has.
+///
+/// # Errors
+/// If another policy is named: its code could not run here.
+fn reduces_replicas(config: &Config) -> anyhow::Result<bool> {
+    const KEY: &str = "distributed.scheduler.active-memory-manager.policies";
+    let Some(policies) = config.tree().get(KEY) else {
+        return Ok(true);
+    };
+    let Tree::List(policies) = policies else {
+        bail!("configuration {KEY} must be a list of classes with their arguments, not {policies}");
+    };
+    for policy in policies {
+        let class = match policy.get("class") {
+            Some(Tree::Text(class)) => class.as_str(),
+            _ => bail!("configuration {KEY}: {policy} names no class"),
+        };
+        if class != REDUCE_REPLICAS {
+            bail!(
+                "configuration {KEY} names {class}, but the scheduler runs outside Python and has {REDUCE_REPLICAS} \
+                 alone; leave the other out, or use dask's own scheduler"
+            );
+        }
+    }
+    Ok(!policies.is_empty())
+}
+
 fn extension_limits(config: &Config) -> anyhow::Result<ExtensionLimits> {
     let defaults = ExtensionLimits::default();
     let length = |page: &str, default: usize| {
@@ -206,6 +272,10 @@ fn core_config(config: &Config) -> anyhow::Result<core::Config> {
         config
             .duration(&key(name))
             .map(|duration| duration.unwrap_or(default))
+    };
+    let count = |name: &str, default: u64| {
+        let count = config.count(&key(name));
+        count.map(|count| count.map_or(default, |count| count as u64))
     };
     let mut durations = defaults.default_task_durations.clone();
     for (prefix, duration) in config.durations(&key("default-task-durations"))? {
@@ -250,6 +320,12 @@ fn core_config(config: &Config) -> anyhow::Result<core::Config> {
         active_memory_manager_interval: duration(
             "active-memory-manager.interval",
             defaults.active_memory_manager_interval,
+        )?,
+        reduce_replicas: reduces_replicas(config)?,
+        rootish_dependencies: count("rootish-taskgroup", defaults.rootish_dependencies)?,
+        rootish_dependency_tasks: count(
+            "rootish-taskgroup-dependencies",
+            defaults.rootish_dependency_tasks,
         )?,
         transition_log_length: config
             .count("distributed.admin.low-level-log-length")?

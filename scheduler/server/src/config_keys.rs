@@ -64,6 +64,22 @@ pub(crate) const KEYS: &[KeyRow] = &[
         "true",
         Honoured,
     ),
+    row(
+        "distributed.scheduler.active-memory-manager.measure",
+        "optimistic",
+        Honoured,
+    ),
+    row(
+        "distributed.scheduler.active-memory-manager.policies",
+        "[{'class': 'distributed.active_memory_manager.ReduceReplicas'}]",
+        Honoured,
+    ),
+    row("distributed.scheduler.rootish-taskgroup", "5", Honoured),
+    row(
+        "distributed.scheduler.rootish-taskgroup-dependencies",
+        "5",
+        Honoured,
+    ),
     row("distributed.scheduler.worker-saturation", "1.1", Honoured),
     row("distributed.scheduler.worker-ttl", "5 minutes", Honoured),
     row("distributed.adaptive.target-duration", "5s", Honoured),
@@ -82,6 +98,26 @@ pub(crate) const KEYS: &[KeyRow] = &[
         "dask",
         Honoured,
     ),
+    row(
+        "distributed.worker.memory.rebalance.measure",
+        "optimistic",
+        Honoured,
+    ),
+    row(
+        "distributed.worker.memory.rebalance.recipient-max",
+        "0.6",
+        Honoured,
+    ),
+    row(
+        "distributed.worker.memory.rebalance.sender-min",
+        "0.3",
+        Honoured,
+    ),
+    row(
+        "distributed.worker.memory.rebalance.sender-recipient-gap",
+        "0.1",
+        Honoured,
+    ),
     row("distributed.logging", "{}", Honoured),
     // Unsafe to pass over.
     row(
@@ -96,16 +132,6 @@ pub(crate) const KEYS: &[KeyRow] = &[
     ),
     // Without effect here; another value than the default is worth a warning.
     row(
-        "distributed.scheduler.active-memory-manager.measure",
-        "optimistic",
-        Ignored,
-    ),
-    row(
-        "distributed.scheduler.active-memory-manager.policies",
-        "[{'class': 'distributed.active_memory_manager.ReduceReplicas'}]",
-        Ignored,
-    ),
-    row(
         "distributed.scheduler.allowed-imports",
         "['dask', 'distributed']",
         Ignored,
@@ -118,12 +144,6 @@ pub(crate) const KEYS: &[KeyRow] = &[
     row(
         "distributed.scheduler.reuse-broadcast-comm",
         "true",
-        Ignored,
-    ),
-    row("distributed.scheduler.rootish-taskgroup", "5", Ignored),
-    row(
-        "distributed.scheduler.rootish-taskgroup-dependencies",
-        "5",
         Ignored,
     ),
     row("distributed.scheduler.validate", "false", Ignored),

@@ -9,9 +9,12 @@ use oxidask_scheduler_core::{Event, Time};
 use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 
+use crate::aside::Hook;
 use crate::clock::unix_time;
 use crate::driver::Driver;
-use crate::extensions::{Answer, Clocks, Effect, Extensions, Limits, Output, TaskReport, View};
+use crate::extensions::{
+    Answer, Clocks, Effect, Extensions, Limits, Output, TaskReport, View, topics,
+};
 use crate::server::Server;
 use crate::translate::to_client;
 
@@ -126,6 +129,14 @@ pub async fn request(server: &Server, call: ToScheduler) -> Answer {
     let wait = {
         let mut driver = server.driver();
         let mut inner = server.coordination.inner();
+        for key in driver.take_forgotten() {
+            inner.extensions.metadata.forget(&key);
+        }
+        if let ToScheduler::SetMetadata(body) = &call
+            && let Some(key) = body.keys.first().and_then(Value::to_key)
+        {
+            driver.watch_key(key);
+        }
         inner.next += 1;
         let waiter = inner.next;
         inner.waiting.insert(waiter, sender);
@@ -134,6 +145,11 @@ pub async fn request(server: &Server, call: ToScheduler) -> Answer {
             now: server.clock.now(),
             unix: unix_time(),
         };
+        if let ToScheduler::LogEvent(body) = &call
+            && let Ok(topics) = topics(&body.topic)
+        {
+            tell_event(server, &topics, &body.msg);
+        }
         inner
             .extensions
             .request(clocks, call, waiter, &*driver, &mut out);
@@ -200,7 +216,18 @@ pub fn log_event(server: &Server, driver: &mut Driver, topics: &[&str], message:
         .extensions
         .topics
         .log(unix_time(), topics, message, &mut out);
+    tell_event(server, topics, message);
     settle(server, driver, &mut inner, out);
+}
+
+/// Tells plugins of an event, once for each of its topics.
+fn tell_event(server: &Server, topics: &[&str], message: &Value) {
+    if server.aside.wants(Hook::LogEvent) {
+        for topic in topics {
+            let args = vec![(*topic).into(), message.clone()];
+            server.aside.tell(Hook::LogEvent, args, Vec::new());
+        }
+    }
 }
 
 /// Carries out effects, then sends replies, until nothing more follows.

@@ -3,8 +3,9 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use indexmap::IndexMap;
 use oxidask_protocol::{Key, Value};
-use oxidask_scheduler_core::action::Transition;
+use oxidask_scheduler_core::action::{GraphUpdated, Transition};
 use oxidask_scheduler_core::event::WorkerStatus;
 use oxidask_scheduler_core::{Action, ClientId, Config, Core, Event, RequestId, Time, WorkerId};
 use rustc_hash::FxHashMap;
@@ -62,6 +63,10 @@ pub struct Driver {
     timer: Arc<Notify>,
     /// Hears of transitions while a plugin there wants to.
     aside: Aside,
+    /// Graphs that were handed in, and what became of them.
+    graphs: Vec<GraphUpdated>,
+    /// Watched keys that were forgotten.
+    forgotten: Vec<Key>,
     /// Counts changes of the set of workers and of their states.
     worker_changes: watch::Sender<u64>,
 }
@@ -87,6 +92,8 @@ impl Driver {
             armed: None,
             timer,
             aside,
+            graphs: Vec::new(),
+            forgotten: Vec::new(),
             worker_changes: watch::Sender::new(0),
         }
     }
@@ -237,6 +244,11 @@ impl Driver {
                         let _ = waiter.send(Retired { retired, kept });
                     }
                 }
+                Action::Forgotten { key } => self.forgotten.push(key),
+                Action::GraphUpdated(graph) => {
+                    self.tell_graph(&graph);
+                    self.graphs.push(*graph);
+                }
                 Action::Transitioned(transition) => self.tell_transition(&transition),
             }
         }
@@ -255,9 +267,64 @@ impl Driver {
         self.aside.tell(Hook::Transition, args, kwargs);
     }
 
-    /// Has transitions reported to plugins, or no longer.
-    pub fn observe_transitions(&mut self, on: bool) {
-        self.core.observe_transitions(on);
+    /// Tells plugins of a graph, before they hear of what becomes of its tasks.
+    fn tell_graph(&self, graph: &GraphUpdated) {
+        if graph.refused || !self.aside.wants(Hook::UpdateGraph) {
+            return;
+        }
+        let client = graph.client.and_then(|id| self.clients.get(id));
+        let keys = |keys: &[Key]| Value::array(keys.iter().map(Value::from));
+        let views = || graph.touched.iter().filter_map(|key| self.core.task(key));
+        let mut annotations: IndexMap<String, Vec<(Value, Value)>> = IndexMap::new();
+        for view in views() {
+            let given = view.annotations.as_ref().and_then(|a| a.raw.as_map());
+            for (name, value) in given.unwrap_or_default() {
+                if let Some(name) = name.as_str() {
+                    let entry = annotations.entry(name.to_owned()).or_default();
+                    entry.push((Value::from(&view.key), value.clone()));
+                }
+            }
+        }
+        let priority = |(user, generation, order): (f64, f64, i64)| {
+            Value::Array(vec![user.into(), generation.into(), order.into()])
+        };
+        let priorities = views()
+            .map(|view| (Value::from(&view.key), view.priority.map(priority).into()))
+            .collect();
+        let annotations = annotations
+            .into_iter()
+            .map(|(name, values)| (Value::from(name), Value::Map(values)))
+            .collect();
+        let kwargs = vec![
+            ("client", client.map(|client| &*client.name).into()),
+            ("tasks", keys(&graph.touched)),
+            ("keys", keys(&graph.wanted)),
+            ("annotations", Value::Map(annotations)),
+            ("priority", Value::Map(priorities)),
+            ("stimulus_id", (&*graph.stimulus_id).into()),
+        ];
+        self.aside.tell(Hook::UpdateGraph, Vec::new(), kwargs);
+    }
+
+    /// Has transitions and graphs reported to plugins, or no longer.
+    pub fn observe(&mut self, transitions: bool, graphs: bool) {
+        self.core.observe_transitions(transitions);
+        self.core.observe_graphs(graphs);
+    }
+
+    /// What became of the graphs that were handed in since the last call.
+    pub fn take_graphs(&mut self) -> Vec<GraphUpdated> {
+        std::mem::take(&mut self.graphs)
+    }
+
+    /// Has [`take_forgotten`](Self::take_forgotten) say so once the task of this key is forgotten.
+    pub fn watch_key(&mut self, key: Key) {
+        self.core.watch_key(key);
+    }
+
+    /// Watched keys that were forgotten since the last call.
+    pub fn take_forgotten(&mut self) -> Vec<Key> {
+        std::mem::take(&mut self.forgotten)
     }
 
     fn to_worker(
@@ -364,6 +431,8 @@ impl Driver {
             versions,
             last_seen: unix_time(),
         });
+        self.aside
+            .tell(Hook::AddClient, vec![(&*name).into()], Vec::new());
         self.handle(Event::ClientAdded { client: id, name });
         id
     }
@@ -378,8 +447,10 @@ impl Driver {
 
     /// Takes a client out; what it wanted is released.
     pub fn remove_client(&mut self, client: ClientId) {
-        if self.clients.remove(client).is_some() {
+        if let Some(peer) = self.clients.remove(client) {
             self.handle(Event::ClientRemoved { client });
+            self.aside
+                .tell(Hook::RemoveClient, vec![(&*peer.name).into()], Vec::new());
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use oxidask_protocol::message::encode_one;
 use oxidask_protocol::{Key, Value};
 use oxidask_scheduler_core::action::TaskStateName;
+use oxidask_scheduler_core::view::TaskView;
 use tokio::sync::mpsc;
 
 use crate::aside::{Question, TaskInfo};
@@ -13,6 +14,8 @@ use crate::conn::request;
 use crate::driver::Driver;
 use crate::rpc::{self, plugins};
 use crate::server::Server;
+
+mod state;
 
 /// Answers questions as they come.
 pub async fn run(server: Arc<Server>, mut questions: mpsc::UnboundedReceiver<Question>) {
@@ -92,12 +95,42 @@ fn tasks(driver: &Driver, keys: Vec<Key>, closure: bool) -> Vec<TaskInfo> {
                 _ => None,
             }),
             exception_text: error.map(|error| error.exception_text.clone()),
+            more: more(&view),
             dependencies: view.dependencies,
             dependents: view.dependents,
             key: view.key,
         });
     }
     out
+}
+
+fn more(view: &TaskView) -> Vec<(&'static str, Value)> {
+    let annotations = view.annotations.as_deref();
+    let error = view.error.as_ref();
+    let resources = annotations.map_or(&[][..], |a| &a.resources);
+    let resources = resources.iter();
+    let resources = resources.map(|(name, amount)| (name.as_str(), Value::from(*amount)));
+    vec![
+        ("annotations", annotations.map(|a| a.raw.clone()).into()),
+        ("retries", u64::from(view.retries).into()),
+        ("suspicious", u64::from(view.suspicious).into()),
+        ("actor", view.actor.into()),
+        ("type", view.typename.as_deref().into()),
+        ("span_id", view.span.as_deref().into()),
+        (
+            "exception_blame",
+            error.map(|(key, _)| Value::from(key)).into(),
+        ),
+        (
+            "traceback_text",
+            error.map(|(_, e)| e.traceback_text.as_str()).into(),
+        ),
+        (
+            "worker_restrictions",
+            Value::array(view.worker_restrictions.iter().map(String::as_str)),
+        ),
+        ("resource_restrictions", Value::map(resources)),
+    ]
 }
 
 /// An attribute of the scheduler by its Python name.
@@ -109,7 +142,16 @@ fn attribute(server: &Server, name: &str) -> Option<Value> {
         "address" => server.address().into(),
         "id" => server.id.as_str().into(),
         "status" => "running".into(),
-        "clients" => Value::array(driver.clients.iter().map(|client| &*client.name)),
+        "clients_state" => state::clients(&driver),
+        "workers_state" => state::workers(&driver),
+        "groups_state" => state::groups(server, &driver),
+        "spans_state" => state::spans(server, &driver),
+        "logs_state" => state::logs(server),
+        "bandwidth" => driver.core().bandwidth().into(),
+        "bandwidth_types" => state::bandwidth(&driver, "types"),
+        "bandwidth_workers" => state::bandwidth(&driver, "workers"),
+        "transition_counter" => driver.core().transition_count().into(),
+        "total_nthreads_history" => state::nthreads_history(server, &driver),
         "idle_since" => driver
             .core()
             .idle_since()

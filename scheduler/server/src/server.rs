@@ -2,10 +2,10 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, OnceLock, PoisonError};
 
 use oxidask_protocol::comm::{CommError, Tls};
-use oxidask_scheduler_core::Event;
+use oxidask_scheduler_core::{self as core, Event};
 use oxidask_settings::telemetry::LogBuffer;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -18,6 +18,7 @@ use crate::coordinate::{self, Coordination};
 use crate::driver::{Chore, Driver};
 use crate::graph::GraphIntake;
 use crate::plugins::Plugins;
+use crate::rpc::memory_sampler::Samplings;
 use crate::rpc::shuffle::Shuffles;
 use crate::settings::Settings;
 
@@ -45,10 +46,14 @@ pub struct Server {
     pub timer: Arc<Notify>,
     /// Ends everything.
     pub shutdown: CancellationToken,
+    /// Done once the intake was told to get ready.
+    pub warmed: Once,
     /// Turns graphs of Python clients into tasks.
     pub intake: GraphIntake,
     /// Locks, queues, variables, events, topics and so on.
     pub coordination: Coordination,
+    /// Memory samplings under way.
+    pub samplings: Samplings,
     /// What new shuffles share.
     pub shuffles: Shuffles,
     /// The process for user code that runs "on the scheduler".
@@ -87,13 +92,11 @@ impl Server {
             ..AsideConfig::default()
         });
         let timer = Arc::new(Notify::new());
-        let driver = Driver::new(
-            settings.core.clone(),
-            clock,
-            chores,
-            Arc::clone(&timer),
-            aside.clone(),
-        );
+        let core = core::Config {
+            seed: RandomState::new().hash_one(clock.started().to_bits()),
+            ..settings.core.clone()
+        };
+        let driver = Driver::new(core, clock, chores, Arc::clone(&timer), aside.clone());
         let pool = Pool::new(
             settings.tls.clone(),
             settings.limits,
@@ -110,8 +113,10 @@ impl Server {
             flusher: Arc::default(),
             timer,
             shutdown: CancellationToken::new(),
+            warmed: Once::new(),
             intake: GraphIntake::new(settings.graph.clone()),
             coordination: Coordination::new(&settings.extensions),
+            samplings: Samplings::default(),
             shuffles: Shuffles::default(),
             aside,
             stop: watch::Sender::new(None),

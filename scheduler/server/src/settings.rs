@@ -11,6 +11,8 @@ use oxidask_scheduler_core as core;
 use crate::conn::outbox::OutboxLimits;
 use crate::extensions::Limits as ExtensionLimits;
 use crate::graph::IntakeConfig;
+use crate::peers::Measure;
+use crate::rpc::rebalance::Rules;
 
 /// All settings of the server; those of the state machine are in [`core`](Self::core).
 #[derive(Clone, Debug)]
@@ -55,6 +57,10 @@ pub struct Settings {
     pub idle_timeout: Option<Duration>,
     /// Time that `adaptive_target` plans for (`distributed.adaptive.target-duration`).
     pub adaptive_target_duration: Duration,
+    /// Which of a worker's memory the active memory manager looks at.
+    pub memory_measure: Measure,
+    /// When `rebalance` moves data.
+    pub rebalance: Rules,
     /// Limits of locks, events, topics and so on.
     pub extensions: ExtensionLimits,
     /// Operations that are refused (`distributed.scheduler.blocked-handlers`).
@@ -90,6 +96,8 @@ impl Default for Settings {
             pid_file: None,
             idle_timeout: None,
             adaptive_target_duration: Duration::from_secs(5),
+            memory_measure: Measure::default(),
+            rebalance: Rules::default(),
             extensions: ExtensionLimits::default(),
             blocked_handlers: Vec::new(),
             log_length: 10_000,

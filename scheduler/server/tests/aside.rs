@@ -151,6 +151,7 @@ fn task(key: &Key) -> Option<TaskInfo> {
         },
         who_wants: Vec::new(),
         processing_on: None,
+        more: Vec::new(),
         nbytes: None,
         priority: Vec::new(),
         exception: None,

@@ -304,6 +304,28 @@ wire_struct! {
         /// Time between calls.
         interval: Seconds = Seconds(Some(1.0)),
     }
+    /// Profiles over time.
+    pub struct ProfileMetadata {
+        /// Workers to ask, or all.
+        workers: Option<Vec<Name>>,
+        /// Unix seconds.
+        start: Value,
+        /// Unix seconds.
+        stop: Value,
+        /// Samples of one such interval are counted together.
+        profile_cycle_interval: Seconds = Seconds(None),
+    }
+    /// A report of what was done since a moment.
+    pub struct PerformanceReport {
+        /// Unix seconds.
+        start: f64 = 0.0,
+        /// Measurements of the system to pass over.
+        last_count: Value,
+        /// Source code to show.
+        code: String = String::new(),
+        /// How the page gets its scripts, as bokeh has it.
+        mode: Value,
+    }
     /// Commands for the active memory manager.
     pub struct AmmHandler {
         /// `start`, `stop`, `run_once` or `running`.
@@ -313,8 +335,8 @@ wire_struct! {
     pub struct MemorySamplerStart {
         /// The client.
         client: String,
-        /// Unit: seconds.
-        interval: f64,
+        /// Time between samples.
+        interval: Seconds = Seconds(Some(0.5)),
         /// Which memory, `process` by default.
         measure: Omit<String>,
     }
@@ -350,6 +372,57 @@ wire_struct! {
         keys: Vec<Key>,
         /// Names the stimulus in stories.
         stimulus_id: String = String::new(),
+    }
+}
+
+/// The arguments of a request as they came, a map, for operations whose caller chooses them freely.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Whole(pub Value);
+
+impl crate::wire::Decode for Whole {
+    fn decode(r: &mut crate::msgpack::Reader<'_>) -> Result<Self, crate::DecodeError> {
+        let Value::Map(mut pairs) = Value::decode(r)? else {
+            return Ok(Self::default());
+        };
+        pairs.retain(|(name, _)| {
+            !matches!(
+                name.as_str(),
+                Some("op" | "reply" | "close" | "serializers")
+            )
+        });
+        Ok(Self(Value::Map(pairs)))
+    }
+}
+
+impl Whole {
+    fn fields(&self) -> &[(Value, Value)] {
+        self.0.as_map().unwrap_or_default()
+    }
+
+    pub(crate) fn count_fields(&self) -> usize {
+        self.fields().len()
+    }
+
+    pub(crate) fn encode_fields(&self, w: &mut crate::msgpack::Writer) {
+        for (name, value) in self.fields() {
+            crate::wire::Encode::encode(name, w);
+            crate::wire::Encode::encode(value, w);
+        }
+    }
+}
+
+#[cfg(test)]
+impl crate::sample::Sample for Whole {
+    fn sample(source: &mut crate::sample::Source<'_>) -> Self {
+        let value = crate::sample::Sample::sample(source);
+        Self(Value::map([("argument", value)]))
+    }
+}
+
+#[cfg(test)]
+impl Whole {
+    pub(crate) fn described_fields() -> Vec<String> {
+        vec!["any".to_owned()]
     }
 }
 
@@ -401,9 +474,9 @@ wire_ops! {
         /// Profile of tasks.
         "profile" => Profile(Profile),
         /// Profile over time.
-        "profile_metadata" => ProfileMetadata(Empty),
+        "profile_metadata" => ProfileMetadata(ProfileMetadata),
         /// A report as HTML.
-        "performance_report" => PerformanceReport(Empty),
+        "performance_report" => PerformanceReport(PerformanceReport),
         /// The scheduler's log.
         "logs" => Logs(Logs),
         /// The scheduler's log.
@@ -463,7 +536,7 @@ wire_ops! {
         /// The whole state.
         "get_cluster_state" => GetClusterState(GetClusterState),
         /// The whole state into a file.
-        "dump_cluster_state_to_url" => DumpClusterStateToUrl(GetClusterState),
+        "dump_cluster_state_to_url" => DumpClusterStateToUrl(Whole),
         /// Speed of disk, memory, network.
         "benchmark_hardware" => BenchmarkHardware(Empty),
         /// A plugin for workers.

@@ -24,7 +24,7 @@ impl Core {
     }
 
     /// Whether a task may run anywhere when none of the workers that it names is there.
-    pub(super) fn allows_other_workers(&self, task: &Task) -> bool {
+    pub(crate) fn allows_other_workers(&self, task: &Task) -> bool {
         task.restriction.is_none()
             && task
                 .annotations

@@ -7,9 +7,6 @@ use crate::ids::{TaskId, WorkerId};
 use crate::state::task::rank;
 use crate::state::worker::Worker;
 
-/// A group depends on fewer groups than this, and on fewer tasks, to count as roots.
-const ROOTISH_DEPENDENCIES: usize = 5;
-
 /// Tasks that take longer than this are never handed out ahead of a free slot. Unit: seconds.
 const SHORT_TASK: f64 = 0.005;
 
@@ -42,14 +39,14 @@ impl Core {
         }
         let group = self.groups.get(task.group);
         group.len() > self.total_nthreads * 2
-            && group.dependencies.len() < ROOTISH_DEPENDENCIES
+            && (group.dependencies.len() as u64) < self.config.rootish_dependencies
             && group
                 .dependencies
                 .iter()
                 .filter_map(|g| self.groups.try_get(g))
                 .map(|g| g.len())
                 .sum::<u64>()
-                < ROOTISH_DEPENDENCIES as u64
+                < self.config.rootish_dependency_tasks
     }
 
     /// Without a queue: siblings go to the same worker, in runs as long as its share of the group.

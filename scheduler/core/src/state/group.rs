@@ -7,6 +7,7 @@ use rustc_hash::FxBuildHasher;
 
 use super::set::Set;
 use super::task::ResultType;
+use crate::Time;
 use crate::action::TaskStateName;
 use crate::ids::WorkerId;
 
@@ -70,7 +71,7 @@ pub(crate) struct Group {
     pub(crate) prefix: PrefixId,
     /// Tasks by state, forgotten ones included, in the order of `TaskStateName`.
     pub(crate) states: [u64; 8],
-    /// Groups that its tasks depend on, itself excluded.
+    /// Groups that its tasks depend on; itself among them if they depend on each other.
     pub(crate) dependencies: Set<GroupId>,
     /// Where the last of its root tasks went, and how many more are to go there.
     pub(crate) last_worker: Option<(WorkerId, u64)>,
@@ -78,6 +79,71 @@ pub(crate) struct Group {
     pub(crate) nbytes: (u64, u64),
     /// The class of the last result.
     pub(crate) result_type: Option<Arc<ResultType>>,
+    /// The span of its tasks; `None` until one of them is part of a graph.
+    pub(crate) span: Option<Arc<str>>,
+    pub(crate) figures: Figures,
+}
+
+/// What the tasks of a group cost so far, for people; nothing is decided by it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Figures {
+    /// When its first task began. `None` until one is done.
+    pub start: Option<Time>,
+    /// When its last task ended. `None` until one is done.
+    pub stop: Option<Time>,
+    /// Seconds by activity (`compute`, `transfer`, `disk-read`, …).
+    pub durations: Vec<(Arc<str>, f64)>,
+    /// Bytes of all results that it produced.
+    pub nbytes_total: u64,
+    /// Names of the classes of the results.
+    pub types: Vec<Arc<str>>,
+}
+
+impl Figures {
+    /// Kinds of activities and of results that are told apart; what comes later is not counted.
+    const KINDS: usize = 100;
+
+    /// A task spent time on an activity.
+    pub(crate) fn spend(&mut self, activity: &str, seconds: f64) {
+        let has_room = self.durations.len() < Self::KINDS;
+        match self
+            .durations
+            .iter_mut()
+            .find(|(known, _)| **known == *activity)
+        {
+            Some((_, sum)) => *sum += seconds,
+            None if has_room => {
+                self.durations.push((activity.into(), seconds));
+            }
+            None => {}
+        }
+    }
+
+    /// A task that began and ended then has a result of this class.
+    pub(crate) fn note(&mut self, start: Time, stop: Time, nbytes: u64, type_: &Arc<str>) {
+        self.start = Some(self.start.map_or(start, |known| known.min(start)));
+        self.stop = Some(self.stop.map_or(stop, |known| known.max(stop)));
+        self.nbytes_total = self.nbytes_total.saturating_add(nbytes);
+        if self.types.len() < Self::KINDS && !self.types.contains(type_) {
+            self.types.push(Arc::clone(type_));
+        }
+    }
+
+    /// Counts another group in.
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (activity, seconds) in &other.durations {
+            self.spend(activity, *seconds);
+        }
+        let (start, stop) = (other.start, other.stop);
+        self.start = self.start.into_iter().chain(start).min();
+        self.stop = self.stop.into_iter().chain(stop).max();
+        self.nbytes_total = self.nbytes_total.saturating_add(other.nbytes_total);
+        for type_ in &other.types {
+            if self.types.len() < Self::KINDS && !self.types.contains(type_) {
+                self.types.push(Arc::clone(type_));
+            }
+        }
+    }
 }
 
 impl Group {
@@ -126,6 +192,8 @@ impl Groups {
                 last_worker: None,
                 nbytes: (0, 0),
                 result_type: None,
+                span: None,
+                figures: Figures::default(),
             },
         );
         id
@@ -190,14 +258,15 @@ impl Groups {
         self.prefixes[group.prefix.0 as usize].states[TaskStateName::Released as usize] += 1;
     }
 
-    /// A task of the group, with a result of so many bytes, changes its state. A group without known tasks goes.
+    /// A task of the group, with a result of so many bytes, changes its state. A group without known tasks goes: it is
+    /// given back.
     pub(crate) fn change_state(
         &mut self,
         id: GroupId,
         from: TaskStateName,
         to: TaskStateName,
         nbytes: u64,
-    ) {
+    ) -> Option<Group> {
         let group = &mut self.groups[&id];
         let prefix = &mut self.prefixes[group.prefix.0 as usize];
         if to == TaskStateName::Memory {
@@ -213,10 +282,15 @@ impl Groups {
         if to == TaskStateName::Forgotten {
             prefix.states[to as usize] -= 1;
             if group.states[to as usize] == group.len() {
-                let name = Arc::clone(&group.name);
-                self.groups.swap_remove(&id);
-                self.group_names.swap_remove(&name);
+                let group = self.groups.swap_remove(&id)?;
+                self.group_names.swap_remove(&group.name);
+                return Some(group);
             }
         }
+        None
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (GroupId, &Group)> {
+        self.groups.iter().map(|(id, group)| (*id, group))
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod group;
 pub(crate) mod set;
+pub(crate) mod span;
 pub(crate) mod task;
 pub(crate) mod worker;
 

@@ -3,8 +3,8 @@
 use oxidask_protocol::Key;
 
 use crate::Core;
-use crate::action::Action;
 use crate::action::TaskStateName::{Erred, Forgotten, Memory, Released, Waiting};
+use crate::action::{Action, GraphUpdated};
 use crate::event::{Actors, NewTask, TaskRole, UpdateGraph};
 use crate::ids::{ClientId, TaskId};
 use crate::state::task::Priority;
@@ -23,19 +23,33 @@ impl Core {
             fifo_timeout,
             actors,
             user_priority,
-            ..
+            span_metadata,
+            code,
+            stimulus_id,
         } = graph;
+        let mut outcome = GraphUpdated {
+            client: Some(client),
+            stimulus_id,
+            tasks: tasks.len(),
+            ..GraphUpdated::default()
+        };
         if !self.clients.contains_key(&client) {
             return;
         }
         let generation = self.begin_generation(submitting_task.as_ref(), fifo_timeout);
         let mut new: Vec<TaskId> = Vec::with_capacity(tasks.len());
-        let defined = self.define(tasks, generation, user_priority, &mut new);
+        let (defined, key_collisions) = self.define(tasks, generation, user_priority, &mut new);
+        outcome.new_tasks = new.len();
+        outcome.key_collisions = key_collisions;
         if let Some(lost) = self.lost_dependencies(&wanted, &defined) {
             self.refuse_lost(client, wanted, &lost, &defined, &new);
+            outcome.refused = true;
+            self.actions
+                .push_back(Action::GraphUpdated(Box::new(outcome)));
             return;
         }
         let touched = self.connect(defined);
+        self.observe_spans(&touched, span_metadata.as_ref(), code.as_ref());
 
         let mut wanted_ids: Vec<TaskId> = Vec::with_capacity(wanted.len());
         for key in &wanted {
@@ -67,6 +81,13 @@ impl Core {
         for id in &touched {
             self.blame_erred_dependency(*id);
         }
+        if self.graphs_observed {
+            let key = |id: &TaskId| self.tasks[*id].key.clone();
+            outcome.touched = touched.iter().map(key).collect();
+            outcome.wanted = wanted;
+        }
+        self.actions
+            .push_back(Action::GraphUpdated(Box::new(outcome)));
         // What was in memory or erred before is reported at once; the rest when it gets there.
         let reported: Vec<TaskId> = wanted_ids
             .into_iter()
@@ -102,14 +123,15 @@ impl Core {
     }
 
     /// Makes the tasks of a graph, or gives a definition to those that had none. What is defined already keeps its
-    /// definition. Gives each task with the dependencies that its definition names.
+    /// definition. Gives each task with the dependencies that its definition names, and how many kept another one.
     fn define(
         &mut self,
         tasks: Vec<NewTask>,
         generation: f64,
         user_priority: f64,
         new: &mut Vec<TaskId>,
-    ) -> Vec<(TaskId, Vec<Key>)> {
+    ) -> (Vec<(TaskId, Vec<Key>)>, usize) {
+        let mut collisions = 0;
         let mut defined = Vec::with_capacity(tasks.len());
         for NewTask {
             key,
@@ -131,7 +153,7 @@ impl Core {
             };
             let task = &mut self.tasks[id];
             if task.run_spec.is_some() || !task.who_has.is_empty() {
-                self.check_collision(id, &dependencies);
+                collisions += usize::from(self.is_collision(id, &dependencies));
                 continue;
             }
             let user = annotations
@@ -150,11 +172,11 @@ impl Core {
             task.annotations = annotations;
             defined.push((id, dependencies));
         }
-        defined
+        (defined, collisions)
     }
 
     /// One name for two different tasks is the user's mistake; the first definition holds.
-    fn check_collision(&self, id: TaskId, dependencies: &[Key]) {
+    fn is_collision(&self, id: TaskId, dependencies: &[Key]) -> bool {
         let task = &self.tasks[id];
         let same = task.dependencies.len() == dependencies.len()
             && dependencies.iter().all(|key| {
@@ -162,12 +184,14 @@ impl Core {
                     .find(key)
                     .is_some_and(|d| task.dependencies.contains(d))
             });
-        if !same && task.run_spec.is_some() {
+        let collides = !same && task.run_spec.is_some();
+        if collides {
             tracing::warn!(
                 key = %task.key,
                 "detected different `run_spec` for one key in two graphs: the first is kept; use unique key names"
             );
         }
+        collides
     }
 
     /// Keys that are needed, but that nobody has defined and no worker holds.
@@ -233,9 +257,7 @@ impl Core {
                     self.tasks[id].never_queued = true;
                 }
                 let other = self.tasks[dependency].group;
-                if other != group {
-                    self.groups.get_mut(group).dependencies.insert(other);
-                }
+                self.groups.get_mut(group).dependencies.insert(other);
             }
             touched.push(id);
         }

@@ -163,6 +163,10 @@ impl Core {
                 self.stimulus = stimulus_id;
                 self.drop_replicas(&targets);
             }
+            Event::MemoryManager(command) => {
+                named(self, "active_memory_manager");
+                self.command_memory_manager(command);
+            }
             Event::RestrictionsSet { key, workers } => {
                 named(self, "set-restrictions");
                 self.set_restriction(&key, workers);

@@ -15,16 +15,29 @@ use crate::state::worker::Worker;
 /// Weight of a worker's report in the mean bandwidth.
 const BANDWIDTH_WEIGHT: f64 = 0.05;
 
+/// Changes of the number of threads that are remembered.
+const NTHREADS_HISTORY: usize = 10_000;
+
 impl Core {
     /// Source: distributed `add_worker`.
     pub(super) fn worker_added(&mut self, new: NewWorker) {
         let id = new.worker;
         self.total_nthreads += u64::from(new.nthreads.max(1));
+        self.note_total_nthreads();
         self.workers.insert(id, Worker::new(self.now, new));
         self.watch_workers();
         if self.workers[&id].is_running() {
             self.worker_runs(id);
         }
+    }
+
+    /// Remembers how many threads there were when; the oldest are forgotten.
+    fn note_total_nthreads(&mut self) {
+        if self.nthreads_history.len() == NTHREADS_HISTORY {
+            self.nthreads_history.pop_front();
+        }
+        let entry = (self.now, self.total_nthreads);
+        self.nthreads_history.push_back(entry);
     }
 
     fn worker_runs(&mut self, id: WorkerId) {
@@ -79,6 +92,7 @@ impl Core {
             memory,
             spilled: _,
             bandwidth,
+            spans,
         } = heartbeat
         else {
             return;
@@ -90,6 +104,7 @@ impl Core {
         worker.last_seen = now;
         worker.memory = memory;
         worker.executing.clear();
+        self.span_metrics(spans);
         for (key, seconds) in executing {
             let Some(task) = self.tasks.find(&key) else {
                 continue;
@@ -166,6 +181,7 @@ impl Core {
         self.total_nthreads -= u64::from(worker.nthreads);
         self.network_bytes -= worker.network_bytes;
         let counts = std::mem::take(&mut worker.prefix_counts);
+        self.note_total_nthreads();
         for (prefix, count) in counts {
             let total = &mut self.prefix_counts[&prefix];
             *total -= count;

@@ -113,9 +113,21 @@ impl Core {
         let task = &mut self.tasks[id];
         let start = std::mem::replace(&mut task.state, finish);
         let nbytes = u64::try_from(task.nbytes).unwrap_or(0);
-        self.groups.change_state(task.group, start, finish, nbytes);
+        let group = task.group;
+        let gone = self.groups.change_state(group, start, finish, nbytes);
+        if let Some(gone) = gone
+            && let Some(span) = gone.span.as_ref().and_then(|span| self.spans.get_mut(span))
+        {
+            let prefix = Arc::clone(&self.groups.prefix_by_id(gone.prefix).name);
+            span.bury(group, gone, prefix);
+        }
+        let task = &self.tasks[id];
         self.story
             .record(self.now, &task.key, start, finish, &self.stimulus);
+        if finish == Forgotten && !self.watched.is_empty() && self.watched.swap_remove(&task.key) {
+            let key = task.key.clone();
+            self.actions.push_back(Action::Forgotten { key });
+        }
         if self.observed {
             let worker = task.processing_on.or_else(|| task.who_has.first());
             self.actions

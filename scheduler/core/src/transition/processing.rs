@@ -1,15 +1,16 @@
 //! Transitions of tasks that are assigned to a worker, and the way into and out of that state.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use oxidask_protocol::Value;
 
 use super::TaskStateName::{Erred, Memory, Processing, Released};
-use crate::Core;
 use crate::action::{Action, ComputeTask, Report};
 use crate::event::{TaskError, TaskFinished};
 use crate::ids::{TaskId, WorkerId};
 use crate::state::task::{Blame, ResultType};
+use crate::{Core, Time};
 
 impl Core {
     /// Sends a ready task to a worker. Source: distributed `_add_to_processing`, `_task_to_msg`.
@@ -61,6 +62,7 @@ impl Core {
             annotations: task.annotations.clone(),
             actor: task.is_actor,
             duration: self.expected_duration(task.group),
+            span_id: self.groups.get(task.group).span.clone(),
         };
         self.actions
             .push_back(Action::ComputeTask(Box::new(compute)));
@@ -122,8 +124,23 @@ impl Core {
             let prefix = self.groups.prefix_of_mut(self.tasks[id].group);
             prefix.totals.transfer += transfer;
         }
+        let nbytes = finished.nbytes.unwrap_or(self.config.default_data_size);
+        let begun = Duration::try_from_secs_f64(finished.compute.unwrap_or(0.0));
+        let start = Time(
+            self.now
+                .0
+                .saturating_sub(begun.unwrap_or_default().as_nanos() as u64),
+        );
+        let figures = &mut self.groups.get_mut(self.tasks[id].group).figures;
+        figures.note(start, self.now, nbytes, &finished.typename);
+        if let Some(seconds) = finished.compute {
+            figures.spend("compute", seconds.max(0.0));
+        }
+        for (action, seconds) in &finished.other {
+            figures.spend(action, seconds.max(0.0));
+        }
         self.vacate(id);
-        self.set_nbytes(id, finished.nbytes.unwrap_or(self.config.default_data_size));
+        self.set_nbytes(id, nbytes);
         self.tasks[id].result_type = Some(self.result_type(id, finished.typename, finished.type_));
         self.set_state(id, Memory);
         self.add_replica(id, on);

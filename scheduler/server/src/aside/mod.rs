@@ -52,6 +52,8 @@ impl Default for AsideConfig {
 pub enum Hook {
     /// Arguments `key, start, finish`; keywords `stimulus_id` and what the transition knows (`worker`, `exception`…).
     Transition,
+    /// Keywords `client`, `tasks`, `keys`, `annotations`, `priority`, `stimulus_id`.
+    UpdateGraph,
     /// Argument: the worker's address.
     AddWorker,
     /// Argument: the worker's address; keyword `stimulus_id`.
@@ -62,19 +64,23 @@ pub enum Hook {
     RemoveClient,
     /// No arguments.
     Restart,
+    /// Asked, not told: [`Aside::workers_downscaling`].
+    ValidWorkersDownscaling,
     /// Arguments: topic, message.
     LogEvent,
 }
 
 impl Hook {
-    const ALL: [(Self, &'static str); 7] = [
+    const ALL: [(Self, &'static str); 9] = [
         (Self::Transition, "transition"),
+        (Self::UpdateGraph, "update_graph"),
         (Self::AddWorker, "add_worker"),
         (Self::RemoveWorker, "remove_worker"),
         (Self::AddClient, "add_client"),
         (Self::RemoveClient, "remove_client"),
         (Self::Restart, "restart"),
         (Self::LogEvent, "log_event"),
+        (Self::ValidWorkersDownscaling, "valid_workers_downscaling"),
     ];
 
     fn bit(self) -> u32 {
@@ -351,6 +357,30 @@ impl Aside {
             .iter()
             .filter_map(Value::as_u64)
             .collect())
+    }
+
+    /// Addresses of the workers that all plugins would let go.
+    ///
+    /// # Errors
+    /// What a plugin raises.
+    pub async fn workers_downscaling(&self) -> Result<Vec<String>, AsideError> {
+        let call = Call::new("workers_downscaling", [], Vec::new());
+        let answer = self.call(call).await?;
+        let addresses = answer.value.as_array().unwrap_or_default().iter();
+        Ok(addresses
+            .filter_map(|a| Some(a.as_str()?.to_owned()))
+            .collect())
+    }
+
+    /// Has one of the operations carried out that need Dask's own code (`performance_report`, writing a dump); gives
+    /// the reply for the client.
+    ///
+    /// # Errors
+    /// What it raises, or if there is no Python.
+    pub async fn operation(&self, name: &str, args: Value) -> Result<Message, AsideError> {
+        let args = [("name", name.into()), ("kwargs", args)];
+        let answer = self.call(Call::new("operation", args, Vec::new())).await?;
+        Ok(answer.parts)
     }
 
     /// The reply to the operation `versions`: the interpreter's, and those of the packages that Dask compares.

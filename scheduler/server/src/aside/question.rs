@@ -79,6 +79,8 @@ pub struct TaskInfo {
     pub exception: Option<Payload>,
     /// The exception in words.
     pub exception_text: Option<String>,
+    /// What else is known, by the names that Dask gives to it.
+    pub more: Vec<(&'static str, Value)>,
 }
 
 impl TaskInfo {
@@ -93,7 +95,7 @@ impl TaskInfo {
             parts.extend_from_slice(frames);
             Value::array([first as u64, frames.len() as u64])
         });
-        Value::map([
+        let fields = [
             ("key", Value::from(&self.key)),
             ("state", self.state.into()),
             ("dependencies", keys(&self.dependencies)),
@@ -105,7 +107,8 @@ impl TaskInfo {
             ("priority", Value::array(self.priority)),
             ("exception", exception.into()),
             ("exception_text", self.exception_text.into()),
-        ])
+        ];
+        Value::map(fields.into_iter().chain(self.more).collect::<Vec<_>>())
     }
 }
 

@@ -35,6 +35,8 @@ pub(super) struct PendingGraph {
     pub(super) plan: Plan,
     /// The nodes so far.
     pub(super) nodes: Vec<Node>,
+    /// When it came. Unit: Unix seconds.
+    pub(super) began: f64,
 }
 
 impl PendingGraph {

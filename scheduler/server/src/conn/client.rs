@@ -9,6 +9,7 @@ use oxidask_protocol::message::client::{FromClient, StreamStart, ToClient};
 use oxidask_protocol::message::rpc::{RegisterClient, pickled_builtin};
 use oxidask_protocol::message::{decode_batch, encode_batch};
 use oxidask_protocol::{Payload, Value};
+use oxidask_scheduler_core::action::GraphUpdated;
 use oxidask_scheduler_core::{ClientId, Event};
 use tracing::{debug, info, warn};
 
@@ -54,7 +55,7 @@ pub async fn stream(
             .driver()
             .add_client(&name, Some(Arc::clone(&outbox)), body.versions.detached());
     info!(client = %name, %peer, "client connected");
-    server.intake.warm();
+    log_client(&server, &mut server.driver(), "add-client", &name);
     let mut stream = Stream {
         server: Arc::clone(&server),
         client,
@@ -125,6 +126,7 @@ impl Stream {
                         events,
                         plan,
                         nodes: Vec::new(),
+                        began: unix_time(),
                     }));
                 }
                 message if self.backlog.is_empty() => {
@@ -140,7 +142,8 @@ impl Stream {
 
     fn submit(&self, graph: PendingGraph) {
         debug!(client = %self.name, tasks = graph.nodes.len(), wanted = graph.plan.wanted.len(), "graph");
-        let stimulus_id = format!("update-graph-{}", unix_time()).into();
+        let stimulus_id = format!("update-graph-{}", graph.began).into();
+        let (began, materialised) = (graph.began, unix_time());
         self.server
             .driver()
             .observers
@@ -149,7 +152,44 @@ impl Stream {
         let event = graph::event(self.client, graph.plan, graph.nodes, stimulus_id);
         let mut driver = self.server.driver();
         driver.handle(event);
+        for outcome in driver.take_graphs() {
+            self.log_graph(&mut driver, &outcome, began, materialised);
+        }
         coordinate::keys_changed(&self.server, &mut driver);
+    }
+
+    /// Says in the event log what became of a graph. The order of its tasks is found while they come in, so its time is
+    /// part of that.
+    fn log_graph(&self, driver: &mut Driver, graph: &GraphUpdated, began: f64, materialised: f64) {
+        let now = unix_time();
+        let mut event = vec![
+            ("action", Value::from("update-graph")),
+            ("stimulus_id", (&*graph.stimulus_id).into()),
+        ];
+        if graph.refused {
+            event.push(("status", "cancelled".into()));
+        } else {
+            let metrics = Value::map([
+                ("tasks", Value::from(graph.tasks)),
+                ("new_tasks", graph.new_tasks.into()),
+                ("key_collisions", graph.key_collisions.into()),
+                ("start_timestamp_seconds", began.into()),
+                (
+                    "materialization_duration_seconds",
+                    (materialised - began).into(),
+                ),
+                ("ordering_duration_seconds", 0.0.into()),
+                (
+                    "state_initialization_duration_seconds",
+                    (now - materialised).into(),
+                ),
+                ("duration_seconds", (now - began).into()),
+            ]);
+            event.push(("metrics", metrics));
+            event.push(("status", "OK".into()));
+        }
+        let topics = ["scheduler", &*self.name];
+        coordinate::log_event(&self.server, driver, &topics, &Value::map(event));
     }
 
     /// Each wanted key must be answered, or the client waits for ever.
@@ -173,6 +213,17 @@ impl Stream {
             self.outbox
                 .send(|w| to_client::task_erred(w, key, &exception, &traceback));
         }
+        let event = Value::map([
+            ("action", Value::from("update-graph")),
+            (
+                "stimulus_id",
+                format!("update-graph-{}", graph.began).into(),
+            ),
+            ("status", "error".into()),
+        ]);
+        let mut driver = self.server.driver();
+        let topics = ["scheduler", &*self.name];
+        coordinate::log_event(&self.server, &mut driver, &topics, &event);
     }
 
     /// Handles one message. False when the client leaves.

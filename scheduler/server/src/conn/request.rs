@@ -52,6 +52,8 @@ async fn requests(server: Arc<Server>, mut comm: Comm) -> Result<(), CommError> 
             }
         };
         drop(frames);
+        // Somebody speaks Dask: graphs will come, and the first shall not wait for an interpreter to start.
+        server.warmed.call_once(|| server.intake.warm());
         if server
             .settings
             .blocked_handlers

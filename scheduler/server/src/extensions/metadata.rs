@@ -50,6 +50,11 @@ impl Metadata {
         Ok(())
     }
 
+    /// The task of a key is forgotten, and what stood under it with it.
+    pub fn forget(&mut self, key: &Key) {
+        self.root.children().shift_remove(key);
+    }
+
     /// The value under a path; `default` where there is none.
     ///
     /// # Errors

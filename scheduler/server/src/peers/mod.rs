@@ -6,7 +6,7 @@ mod names;
 mod workers;
 
 pub use clients::{ClientPeer, Clients};
-pub use memory::Memory;
+pub use memory::{Measure, Memory};
 pub use names::PeerName;
 pub use workers::{
     WorkerPeer, Workers, distributed_version, host_of, normalise_address, takes_duration, wire_str,

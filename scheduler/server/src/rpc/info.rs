@@ -226,6 +226,26 @@ pub(super) fn prefix_states(server: &Server) -> Outcome {
     Answer::value(Value::map(shown))
 }
 
+/// A priority as a tuple; `None` for scattered data.
+pub(crate) fn priority(priority: Option<(f64, f64, i64)>) -> Value {
+    let parts = |(user, generation, order): (f64, f64, i64)| {
+        Value::Array(vec![user.into(), generation.into(), order.into()])
+    };
+    priority.map(parts).into()
+}
+
+/// Tasks by state, by Dask's names.
+pub(crate) fn states(counts: &[u64; 8]) -> Value {
+    let known = TaskStateName::KNOWN
+        .iter()
+        .chain([&TaskStateName::Forgotten]);
+    Value::map(
+        known
+            .zip(counts)
+            .map(|(state, count)| (state.as_str(), Value::from(*count))),
+    )
+}
+
 /// `get_runspec`: the node of a key, to run it again elsewhere.
 pub(super) fn run_spec(server: &Server, key: &Key) -> Outcome {
     let view = task(&server.driver(), key)?;

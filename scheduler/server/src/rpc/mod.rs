@@ -3,11 +3,15 @@
 //! An operation is a function of the server and its arguments that gives an [`Outcome`]. It may wait: its
 //! connection waits with it, nobody else does.
 
+pub mod amm;
+pub mod benchmark;
 pub mod broadcast;
 pub mod data;
+pub mod dump;
 pub mod forward;
 pub mod gather;
 pub mod info;
+pub mod memory_sampler;
 pub mod nanny;
 pub mod plugins;
 pub mod profile;
@@ -19,6 +23,7 @@ pub mod restart;
 pub mod retire;
 pub mod shuffle;
 pub mod status;
+pub mod story;
 pub mod workers;
 
 use std::sync::Arc;
@@ -96,6 +101,25 @@ pub async fn answer(server: Arc<Server>, call: ToScheduler) -> Outcome {
         }
         ToScheduler::StopTaskMetadata(body) => info::task_metadata(server, &body.name),
         ToScheduler::Broadcast(body) => broadcast::broadcast(server, body).await,
+        ToScheduler::GetStory(body) => story::story(server, &body),
+        ToScheduler::GetClusterState(body) => dump::cluster_state(server, &body.exclude).await,
+        ToScheduler::DumpClusterStateToUrl(body) => {
+            python::operation(server, "dump_cluster_state_to_url", body.0).await
+        }
+        ToScheduler::PerformanceReport(body) => {
+            let args = Value::map([
+                ("start", Value::from(body.start)),
+                ("last_count", body.last_count),
+                ("code", body.code.into()),
+                ("mode", body.mode),
+            ]);
+            python::operation(server, "performance_report", args).await
+        }
+        ToScheduler::ProfileMetadata(body) => profile::metadata(server, body).await,
+        ToScheduler::BenchmarkHardware(_) => benchmark::hardware(server).await,
+        ToScheduler::AmmHandler(body) => amm::command(server, &body.method),
+        ToScheduler::MemorySamplerStart(body) => memory_sampler::start(server, body),
+        ToScheduler::MemorySamplerStop(body) => memory_sampler::stop(server, &body),
         ToScheduler::Proxy(body) => broadcast::proxy(server, body).await,
         ToScheduler::RegisterWorkerPlugin(body) => {
             plugins::register(server, Host::Worker, body).await

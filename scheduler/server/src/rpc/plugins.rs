@@ -118,8 +118,9 @@ pub(super) async fn unregister_scheduler(server: &Arc<Server>, name: &str) -> Ou
     Answer::nil()
 }
 
-/// Has transitions reported exactly while a plugin wants to hear of them.
+/// Has transitions and graphs reported exactly while a plugin wants to hear of them.
 pub fn observe(server: &Server) {
-    let wanted = server.aside.wants(Hook::Transition);
-    server.driver().observe_transitions(wanted);
+    let transitions = server.aside.wants(Hook::Transition);
+    let graphs = server.aside.wants(Hook::UpdateGraph);
+    server.driver().observe(transitions, graphs);
 }

@@ -37,6 +37,12 @@ pub(super) async fn run_function(server: &Arc<Server>, body: RunFunction) -> Out
     Ok(Answer::message(message))
 }
 
+/// An operation that takes Dask's own code, such as a report drawn with bokeh.
+pub(super) async fn operation(server: &Arc<Server>, name: &str, args: Value) -> Outcome {
+    let message = server.aside.operation(name, args).await.map_err(refusal)?;
+    Ok(Answer::message(message))
+}
+
 /// `versions`: those of the Python environment that graphs are opened in.
 pub(super) async fn versions(server: &Arc<Server>, packages: Value) -> Outcome {
     let message = server.aside.versions(packages).await.map_err(refusal)?;

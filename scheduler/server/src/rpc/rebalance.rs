@@ -15,17 +15,32 @@ use super::{Answer, Outcome};
 use crate::clock::unix_time;
 use crate::coordinate;
 use crate::driver::Driver;
+use crate::peers::Measure;
 use crate::server::Server;
 
-/// Workers nearer to the mean than half of this share of their memory limit are left alone
-/// (`distributed.worker.memory.rebalance.sender-recipient-gap`).
-const GAP: f64 = 0.1;
+/// When a worker gives and takes (`distributed.worker.memory.rebalance`). Shares are of its memory limit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rules {
+    /// What counts as a worker's memory.
+    pub measure: Measure,
+    /// Workers nearer to the mean than half of this share are left alone.
+    pub gap: f64,
+    /// Workers below this share give nothing.
+    pub sender_min: f64,
+    /// Workers above this share take nothing.
+    pub recipient_max: f64,
+}
 
-/// Workers below this share of their memory limit give nothing (`…rebalance.sender-min`).
-const SENDER_MIN: f64 = 0.3;
-
-/// Workers above this share of their memory limit take nothing (`…rebalance.recipient-max`).
-const RECIPIENT_MAX: f64 = 0.6;
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            measure: Measure::Optimistic,
+            gap: 0.1,
+            sender_min: 0.3,
+            recipient_max: 0.6,
+        }
+    }
+}
 
 /// A worker as far as balance goes.
 #[derive(Clone, Debug)]
@@ -45,6 +60,7 @@ type Move = (Key, WorkerId, WorkerId);
 /// `rebalance`.
 pub(super) async fn rebalance(server: &Arc<Server>, body: Rebalance) -> Outcome {
     let ok = || Answer::ok();
+    let rules = server.settings.rebalance;
     let (moves, addresses) = {
         let driver = server.driver();
         let workers: Vec<Named> = match &body.workers {
@@ -71,10 +87,10 @@ pub(super) async fn rebalance(server: &Arc<Server>, body: Rebalance) -> Outcome 
         let allowed: Option<HashSet<&Key>> = body.keys.as_ref().map(|keys| keys.iter().collect());
         let loads: Vec<Load> = workers
             .iter()
-            .filter_map(|(id, _)| load(&driver, *id, allowed.as_ref()))
+            .filter_map(|(id, _)| load(&driver, rules.measure, *id, allowed.as_ref()))
             .collect();
         let holds = |key: &Key, worker| driver.core().who_has(key).contains(&worker);
-        (plan(loads, holds), workers)
+        (plan(&rules, loads, holds), workers)
     };
     if moves.is_empty() {
         return ok();
@@ -123,7 +139,12 @@ pub(super) async fn rebalance(server: &Arc<Server>, body: Rebalance) -> Outcome 
     Answer::value(partial_fail(&failed))
 }
 
-fn load(driver: &Driver, id: WorkerId, allowed: Option<&HashSet<&Key>>) -> Option<Load> {
+fn load(
+    driver: &Driver,
+    measure: Measure,
+    id: WorkerId,
+    allowed: Option<&HashSet<&Key>>,
+) -> Option<Load> {
     let peer = driver.workers.get(id)?;
     let view = driver.core().worker(id)?;
     let keys = driver
@@ -138,7 +159,7 @@ fn load(driver: &Driver, id: WorkerId, allowed: Option<&HashSet<&Key>>) -> Optio
         .collect();
     Some(Load {
         worker: id,
-        memory: i64::try_from(peer.memory.optimistic(view.nbytes)).unwrap_or(i64::MAX),
+        memory: i64::try_from(peer.memory.by(measure, view.nbytes)).unwrap_or(i64::MAX),
         limit: peer.memory_limit,
         keys,
     })
@@ -149,7 +170,7 @@ fn load(driver: &Driver, id: WorkerId, allowed: Option<&HashSet<&Key>>) -> Optio
 /// Greedy: the sender and the recipient that are farthest from the mean come first. A key moves only if its sender
 /// stays above the mean and its recipient below.
 /// Source: distributed `Scheduler._rebalance_find_msgs`.
-fn plan(loads: Vec<Load>, holds: impl Fn(&Key, WorkerId) -> bool) -> Vec<Move> {
+fn plan(rules: &Rules, loads: Vec<Load>, holds: impl Fn(&Key, WorkerId) -> bool) -> Vec<Move> {
     if loads.is_empty() {
         return Vec::new();
     }
@@ -162,9 +183,9 @@ fn plan(loads: Vec<Load>, holds: impl Fn(&Key, WorkerId) -> bool) -> Vec<Move> {
         let (half_gap, sender_min, recipient_max) = match load.limit {
             0 => (0, 0, i64::MAX),
             _ => (
-                (GAP / 2.0 * limit) as i64,
-                (SENDER_MIN * limit) as i64,
-                (RECIPIENT_MAX * limit) as i64,
+                (rules.gap / 2.0 * limit) as i64,
+                (rules.sender_min * limit) as i64,
+                (rules.recipient_max * limit) as i64,
             ),
         };
         let over = load.memory - mean;
@@ -232,24 +253,28 @@ mod tests {
     fn keys_go_from_the_fullest_to_the_emptiest_until_the_mean() {
         let full: Vec<(String, i64)> = (0..8).map(|i| (format!("x{i}"), 100)).collect();
         let full: Vec<(&str, i64)> = full.iter().map(|(k, n)| (k.as_str(), *n)).collect();
-        let moves = plan(vec![load(1, 800, &full), load(2, 0, &[])], |_, _| false);
+        let moves = plan(
+            &Rules::default(),
+            vec![load(1, 800, &full), load(2, 0, &[])],
+            |_, _| false,
+        );
         assert_eq!(moves.len(), 4);
         assert!(moves.iter().all(|(_, from, to)| (from.0, to.0) == (1, 2)));
     }
 
     #[test]
     fn a_balanced_cluster_and_empty_workers_are_left_alone() {
-        assert!(plan(Vec::new(), |_, _| false).is_empty());
+        assert!(plan(&Rules::default(), Vec::new(), |_, _| false).is_empty());
         let near = vec![load(1, 420, &[("x", 10)]), load(2, 400, &[])];
-        assert!(plan(near, |_, _| false).is_empty());
+        assert!(plan(&Rules::default(), near, |_, _| false).is_empty());
         let low = vec![load(1, 200, &[("x", 10)]), load(2, 0, &[])];
-        assert!(plan(low, |_, _| false).is_empty());
+        assert!(plan(&Rules::default(), low, |_, _| false).is_empty());
     }
 
     #[test]
     fn what_the_recipient_has_and_what_is_too_large_stays() {
         let loads = || vec![load(1, 800, &[("x", 100), ("y", 700)]), load(2, 0, &[])];
-        assert_eq!(plan(loads(), |_, _| false).len(), 1);
-        assert!(plan(loads(), |key, _| *key == Key::from("x")).is_empty());
+        assert_eq!(plan(&Rules::default(), loads(), |_, _| false).len(), 1);
+        assert!(plan(&Rules::default(), loads(), |key, _| *key == Key::from("x")).is_empty());
     }
 }

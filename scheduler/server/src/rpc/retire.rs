@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use super::python::refusal;
 use super::reply::{Refusal, raise};
 use super::{Answer, Outcome, status};
+use crate::aside::Hook;
 use crate::coordinate;
 use crate::driver::Driver;
 use crate::membership;
@@ -77,6 +78,14 @@ pub(super) async fn choose(
             return Err(raise("TypeError", "key must be a pickled callable"));
         }
     };
+    let candidates = if server.aside.wants(Hook::ValidWorkersDownscaling) {
+        let allowed = server.aside.workers_downscaling().await.map_err(refusal)?;
+        let driver = server.driver();
+        let ids = allowed.iter().filter_map(|a| driver.workers.by_address(a));
+        Some(ids.map(|peer| peer.id).collect())
+    } else {
+        None
+    };
     let size = |n: Option<u64>| n.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
     Ok(server.driver().core().workers_to_close(&ToClose {
         memory_ratio: body.memory_ratio,
@@ -84,6 +93,7 @@ pub(super) async fn choose(
         minimum: size(body.minimum),
         target: size(body.target),
         groups,
+        candidates,
     }))
 }
 

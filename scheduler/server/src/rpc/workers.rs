@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use oxidask_protocol::Value;
 use oxidask_protocol::message::rpc::{Address, SetResources};
 use oxidask_protocol::message::worker::HeartbeatWorker;
+use oxidask_protocol::{Key, Value};
 use oxidask_scheduler_core::{Event, event};
 use tracing::warn;
 
@@ -32,17 +32,19 @@ pub(super) fn heartbeat(server: &Server, body: HeartbeatWorker) -> Outcome {
         return Answer::value(Value::map([("status", Value::from("missing"))]));
     };
     let metrics = body.metrics.detached();
-    let event = heartbeat_event(worker, &metrics, body.executing.0);
+    let mut event = heartbeat_event(worker, &metrics, body.executing.0);
+    event.spans = span_metrics(&body.extensions);
     let managed = driver.core().worker(worker).map_or(0, |view| view.nbytes);
     if let Some(peer) = driver.workers.get_mut(worker) {
         peer.last_seen = now;
         peer.memory.measured(&metrics, managed, now);
+        event.memory = peer.memory.by(server.settings.memory_measure, managed);
         peer.metrics = metrics;
         if body.now > 0.0 {
             peer.time_delay = now - body.now;
         }
     }
-    driver.handle(event);
+    driver.handle(Event::Heartbeat(event));
     Answer::value(Value::map([
         ("status", Value::from("OK")),
         ("time", now.into()),
@@ -57,8 +59,8 @@ pub(super) fn heartbeat(server: &Server, body: HeartbeatWorker) -> Outcome {
 pub fn heartbeat_event(
     worker: oxidask_scheduler_core::WorkerId,
     metrics: &Value,
-    executing: Vec<(oxidask_protocol::Key, f64)>,
-) -> Event {
+    executing: Vec<(Key, f64)>,
+) -> event::Heartbeat {
     let bandwidth = metrics.field("bandwidth");
     let total = bandwidth
         .and_then(|bandwidth| bandwidth.field("total"))
@@ -71,13 +73,32 @@ pub fn heartbeat_event(
         .filter_map(|(_, measured)| measured.as_array()?.get(1)?.as_u64())
         .sum();
     let number = |value: Option<&Value>| value.and_then(Value::as_f64).map_or(0, |n| n as u64);
-    Event::Heartbeat(event::Heartbeat {
+    event::Heartbeat {
         worker: Some(worker),
         executing,
         memory: number(metrics.field("memory")),
         spilled: number(metrics.field("spilled_bytes").and_then(|s| s.field("disk"))),
         bandwidth: total.map(|total| (total, transfers)),
-    })
+        spans: Vec::new(),
+    }
+}
+
+/// What a worker measured for spans: a map of `(context, span, …)` to amounts.
+fn span_metrics(extensions: &Value) -> Vec<(String, Key, f64)> {
+    let measured = extensions.field("spans").and_then(Value::as_map);
+    let one = |(what, amount): &(Value, Value)| {
+        let mut parts = what.as_array()?.to_vec();
+        if parts.len() < 2 {
+            return None;
+        }
+        let Value::Str(span) = parts.remove(1) else {
+            return None;
+        };
+        let what = Value::Array(parts).to_key()?;
+        Some((span, what, amount.as_f64()?))
+    };
+    let measured = measured.unwrap_or_default();
+    measured.iter().filter_map(one).collect()
 }
 
 /// `unregister`: a worker leaves, as its nanny says.

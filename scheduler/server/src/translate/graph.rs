@@ -6,8 +6,8 @@ use std::time::Duration;
 use oxidask_protocol::message::client::UpdateGraph;
 use oxidask_protocol::msgpack::Reader;
 use oxidask_protocol::wire::Decode;
-use oxidask_protocol::{Key, Value};
-use oxidask_scheduler_core::event::{self, Actors, NewTask, TaskRole};
+use oxidask_protocol::{Key, Payload, Value};
+use oxidask_scheduler_core::event::{self, Actors, NewTask, SpanTag, TaskRole};
 use oxidask_scheduler_core::{ClientId, Event};
 use rustc_hash::FxHashMap;
 
@@ -23,6 +23,8 @@ pub struct Plan {
     fifo_timeout: Duration,
     actors: Actors,
     user_priority: f64,
+    span_metadata: Option<Payload>,
+    code: Option<Payload>,
 }
 
 /// Splits the message into what Python is asked and what is kept.
@@ -44,15 +46,14 @@ pub fn question(message: UpdateGraph) -> (MaterialiseRequest, Plan) {
             .0
             .and_then(|priority| priority.as_f64())
             .unwrap_or(0.0),
+        span_metadata: payload(message.span_metadata),
+        code: payload(message.code),
     };
     let request = MaterialiseRequest {
         expr: message.expr_ser,
         wanted,
         internal_priority: message.internal_priority.map(|pairs| pairs.0),
-        annotations: match message.annotations {
-            Value::Payload(payload) => Some(payload),
-            _ => None,
-        },
+        annotations: payload(message.annotations),
     };
     (request, plan)
 }
@@ -84,8 +85,17 @@ pub fn event(client: ClientId, plan: Plan, nodes: Vec<Node>, stimulus_id: Arc<st
         fifo_timeout: plan.fifo_timeout,
         actors: plan.actors,
         user_priority: plan.user_priority,
+        span_metadata: plan.span_metadata,
+        code: plan.code,
         stimulus_id,
     })
+}
+
+fn payload(value: Value) -> Option<Payload> {
+    match value {
+        Value::Payload(payload) => Some(payload),
+        _ => None,
+    }
 }
 
 fn seconds(value: f64) -> Duration {
@@ -126,6 +136,7 @@ fn translate(from: &Annotations) -> Option<event::Annotations> {
         allow_other_workers: from.allow_other_workers,
         retries: from.retries,
         resources: from.resources.clone(),
+        span: raw.field("span").and_then(SpanTag::from_value),
         raw: raw.detached(),
     })
 }

@@ -59,7 +59,10 @@ pub fn compute_task(
         _ => w.map(0),
     }
     w.str("span_id");
-    w.nil();
+    match &task.span_id {
+        Some(span) => w.str(span),
+        None => w.nil(),
+    }
     if peer.takes_duration {
         w.str("duration");
         w.f64(task.duration);
