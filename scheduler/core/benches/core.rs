@@ -89,6 +89,8 @@ fn run(mut core: Core, (tasks, wanted): (Vec<NewTask>, Vec<Key>)) -> usize {
         fifo_timeout: Duration::ZERO,
         actors: Actors::None,
         user_priority: 0.0,
+        span_metadata: None,
+        code: None,
         stimulus_id: "update-graph".into(),
     })]);
     while let Some(event) = answers.pop_front() {

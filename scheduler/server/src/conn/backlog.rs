@@ -21,7 +21,7 @@ pub(super) struct Backlog {
 #[derive(Debug)]
 pub(super) enum Item {
     /// A graph that is being materialised.
-    Graph(PendingGraph),
+    Graph(Box<PendingGraph>),
     /// Anything else.
     Message(Box<FromClient>),
 }
@@ -98,7 +98,7 @@ impl Backlog {
         match self.items.pop_front() {
             Some(Item::Graph(graph)) => {
                 self.graphs -= 1;
-                (graph, outcome)
+                (*graph, outcome)
             }
             _ => std::future::pending().await,
         }

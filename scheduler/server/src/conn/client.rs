@@ -122,12 +122,12 @@ impl Stream {
                 FromClient::UpdateGraph(message) => {
                     let (request, plan) = graph::question(message);
                     let events = self.server.intake.submit(&self.name, request);
-                    self.backlog.push(Item::Graph(PendingGraph {
+                    self.backlog.push(Item::Graph(Box::new(PendingGraph {
                         events,
                         plan,
                         nodes: Vec::new(),
                         began: unix_time(),
-                    }));
+                    })));
                 }
                 message if self.backlog.is_empty() => {
                     if !self.message(message) {
