@@ -7,4 +7,5 @@ mod job;
 mod kube_cluster;
 mod lifecycle;
 mod manifest;
+mod options;
 mod trouble;

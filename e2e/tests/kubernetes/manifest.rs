@@ -14,6 +14,18 @@ spec:
     )
 }
 
+/// A manifest with further lines in its cluster's spec.
+pub(crate) fn with(cluster: &str, lines: &str) -> String {
+    let lines: String = lines.lines().map(|line| format!("  {line}\n")).collect();
+    format!("{cluster}{lines}")
+}
+
+/// A manifest with further lines in the default group's `worker`.
+pub(crate) fn with_worker(cluster: &str, lines: &str) -> String {
+    let lines: String = lines.lines().map(|line| format!("    {line}\n")).collect();
+    cluster.replacen("  worker:\n", &format!("  worker:\n{lines}"), 1)
+}
+
 /// A DaskJob whose runner pod runs a Python program that finds the scheduler by `DASK_SCHEDULER_ADDRESS`.
 pub(crate) fn job(name: &str, image: &str, replicas: u32, program: &str) -> String {
     let spec = cluster_spec(name, image, replicas).replace('\n', "\n    ");

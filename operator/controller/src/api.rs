@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, LogParams, Patch, PatchParams, Preconditions};
+use kube::api::{DeleteParams, LogParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
@@ -217,32 +217,6 @@ pub(crate) async fn delete<K: Object>(
             Ok(())
         }
         Err(error) => Err(Error::api(what::<K>("delete", namespace, name))(error)),
-    }
-}
-
-/// Gives a pod that is being deleted no more than a second to end.
-pub(crate) async fn hasten(
-    client: &Client,
-    namespace: &str,
-    name: &str,
-    uid: Option<String>,
-) -> Result<(), Error> {
-    let params = DeleteParams {
-        grace_period_seconds: Some(1),
-        preconditions: Some(Preconditions {
-            uid,
-            resource_version: None,
-        }),
-        ..DeleteParams::default()
-    };
-    match Api::<Pod>::namespaced(client.clone(), namespace)
-        .delete(name, &params)
-        .await
-    {
-        Ok(_) => Ok(()),
-        // It is gone, or another pod has its name.
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
-        Err(error) => Err(Error::api(what::<Pod>("hasten", namespace, name))(error)),
     }
 }
 

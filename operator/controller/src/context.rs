@@ -59,8 +59,6 @@ pub struct Capabilities {
     pub group_status: bool,
     /// DaskAutoscaler has it.
     pub autoscaler_status: bool,
-    /// Pods can be held by a `sleep` hook.
-    pub sleep_hook: bool,
     /// The resource type ScalingExperiment is installed at all.
     pub experiments: bool,
 }
@@ -124,7 +122,6 @@ impl Context {
     pub(crate) fn site(&self) -> Site {
         Site {
             programs_image: self.settings.programs_image.clone(),
-            can_hold: self.can().sleep_hook,
         }
     }
 

@@ -38,8 +38,6 @@ const REDISCOVER: Duration = Duration::from_secs(300);
 const APPEARS: Duration = Duration::from_secs(5);
 /// How long a resource waits for the permission that the operator lacks.
 const FORBIDDEN: Duration = Duration::from_secs(60);
-/// The minor version of Kubernetes since which pods have the hook `sleep`.
-const SLEEP_HOOK_SINCE: u32 = 30;
 /// A reconciliation that takes longer than this is stuck.
 const STUCK: Duration = Duration::from_secs(300);
 
@@ -410,11 +408,6 @@ async fn discover(client: &Client) -> Result<Capabilities, Error> {
         .map_err(Error::api(format!(
             "list the resource types of {GROUP}/{VERSION}"
         )))?;
-    let version = client
-        .apiserver_version()
-        .await
-        .map_err(Error::api("ask the API server for its version"))?;
-    let minor = version.minor.trim_end_matches('+').parse().unwrap_or(0);
     let experiments = match client
         .list_api_group_resources(&format!("{}/{}", ours::GROUP, ours::VERSION))
         .await
@@ -438,7 +431,6 @@ async fn discover(client: &Client) -> Result<Capabilities, Error> {
         cluster_status: has("daskclusters/status"),
         group_status: has("daskworkergroups/status"),
         autoscaler_status: has("daskautoscalers/status"),
-        sleep_hook: version.major == "1" && minor >= SLEEP_HOOK_SINCE,
         experiments,
     })
 }

@@ -155,17 +155,14 @@ pub struct LifecycleView {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HookView {
-    /// A wait.
-    pub sleep: Option<SleepView>,
+    /// A program.
+    pub exec: Option<ExecView>,
 }
 
-/// A wait of a hook.
+/// What is read of a program of a hook.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct SleepView {
-    /// How long.
-    pub seconds: i64,
-}
+pub struct ExecView {}
 
 /// What is read of a container's port.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -248,13 +245,10 @@ impl PodView {
                 .any(|c| c.type_ == "Ready" && c.status == "True")
     }
 
-    /// Whether it is to go and is held for its worker to be drained.
-    pub fn is_held(&self) -> bool {
-        let waits = |container: &ContainerView| container.lifecycle.pre_stop.sleep.is_some();
-        let grace = self.metadata.deletion_grace_period_seconds.unwrap_or(0);
-        self.metadata.deletion_timestamp.is_some()
-            && grace > 1
-            && self.spec.containers.iter().any(waits)
+    /// Whether it is to go, and its worker is drained before it does.
+    pub fn is_drained_first(&self) -> bool {
+        let hook = |container: &ContainerView| container.lifecycle.pre_stop.exec.is_some();
+        self.metadata.deletion_timestamp.is_some() && self.spec.containers.iter().any(hook)
     }
 
     /// The Deployment it belongs to: the name of its ReplicaSet without the

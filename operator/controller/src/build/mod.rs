@@ -42,13 +42,11 @@ pub(crate) use scheduler::{scheduler_hash, service_hash};
 pub(crate) use tls::{Certificates, KEYS as TLS_KEYS, secret, secret_name};
 pub(crate) use worker::worker_hash;
 
-/// What a builder has to know of the operator and of the Kubernetes cluster.
+/// What a builder has to know of the operator.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Site {
     /// The image that brings our programs into others.
     pub programs_image: String,
-    /// Whether pods can be held by a `sleep` hook (Kubernetes 1.30 and later).
-    pub can_hold: bool,
 }
 
 /// The field manager of everything that the operator applies.

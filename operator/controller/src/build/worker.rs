@@ -4,7 +4,7 @@ use oxidask_operator_api::{DaskCluster, DaskWorkerGroup};
 use serde_json::{Value, json};
 
 use super::command::Program;
-use super::drain::hold;
+use super::drain::drain_first;
 use super::env::{scheduler_address, with_env};
 use super::programs::{inject, set_threads};
 use super::tls::secure;
@@ -78,6 +78,9 @@ fn pod(parent: WorkerParent<'_>, name: &str, address: &str, site: &Site) -> Valu
         ("DASK_SCHEDULER_ADDRESS", address),
     ];
     let mut pod = with_env(&worker.spec, &variables);
+    if let Some(seconds) = worker.drain_timeout_seconds {
+        drain_first(&mut pod, seconds);
+    }
     if let Some(nthreads) = worker.nthreads {
         set_threads(&mut pod, nthreads);
     }
@@ -87,9 +90,6 @@ fn pod(parent: WorkerParent<'_>, name: &str, address: &str, site: &Site) -> Valu
     }
     if let Some(secret) = parent.tls {
         secure(&mut pod, secret);
-    }
-    if let Some(seconds) = worker.drain_timeout_seconds.filter(|_| site.can_hold) {
-        hold(&mut pod, seconds);
     }
     pod
 }

@@ -163,6 +163,22 @@ impl Control {
     }
 }
 
+impl Control {
+    /// Takes workers out of the scheduler's books: a retirement without time.
+    pub(super) async fn remove(&mut self, addresses: &[String]) -> Result<(), SchedulerError> {
+        let request = v1::RetireWorkersRequest {
+            addresses: addresses.to_vec(),
+            timeout_ms: Some(0),
+            bar_names: Vec::new(),
+            close: Some(true),
+        };
+        let answer = self.client.retire_workers(soon(request)).await;
+        let mut progress = answer.map_err(refused)?.into_inner();
+        while progress.message().await.map_err(refused)?.is_some() {}
+        Ok(())
+    }
+}
+
 async fn open(
     connector: TlsConnector,
     host: String,

@@ -161,6 +161,23 @@ impl SchedulerApi for Live {
         .boxed()
     }
 
+    fn remove<'a>(
+        &'a self,
+        at: &'a Endpoint,
+        addresses: &'a [String],
+    ) -> BoxFuture<'a, Result<(), SchedulerError>> {
+        async move {
+            if let Some(mut control) = self.control(at).await {
+                answered!(control.remove(addresses));
+            }
+            let rpc = async { self.rpc(at).await?.remove(addresses).await };
+            let http_error = "not asked".to_owned();
+            rpc.await
+                .map_err(|comm_error| unreachable(at, http_error, comm_error))
+        }
+        .boxed()
+    }
+
     fn desired_workers<'a>(
         &'a self,
         at: &'a Endpoint,

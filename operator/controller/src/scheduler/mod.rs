@@ -214,6 +214,14 @@ pub trait SchedulerApi: Send + Sync + 'static {
         moved: Moved<'a>,
     ) -> BoxFuture<'a, Result<Retired, SchedulerError>>;
 
+    /// Takes workers out of its books, whatever they still have: their time is
+    /// over, and others are to begin with their tasks at once.
+    fn remove<'a>(
+        &'a self,
+        at: &'a Endpoint,
+        addresses: &'a [String],
+    ) -> BoxFuture<'a, Result<(), SchedulerError>>;
+
     /// How many workers it would like, of these groups.
     fn desired_workers<'a>(
         &'a self,

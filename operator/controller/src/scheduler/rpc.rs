@@ -150,6 +150,15 @@ impl Rpc {
         }
     }
 
+    /// Takes workers out of the scheduler's books.
+    pub(super) async fn remove(&mut self, addresses: &[String]) -> Result<(), String> {
+        for address in addresses {
+            let arguments = [("address", Value::from(address.as_str()))];
+            self.ask("unregister", arguments, ANSWER).await?;
+        }
+        Ok(())
+    }
+
     pub(super) async fn desired_workers(&mut self) -> Result<i64, String> {
         let answer = self.ask("adaptive_target", [], ANSWER).await?;
         let number = answer

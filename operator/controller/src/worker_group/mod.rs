@@ -68,7 +68,6 @@ pub(crate) async fn reconcile(context: &Context, key: &Key) -> Result<Action, Er
     {
         takeover::unmark(&context.client, &*deployment).await?;
     }
-    retire::let_go(context, key).await?;
     let Some(group) = context.stores.groups.get(&key.namespace, &key.name) else {
         context.metrics.group_gone(&key.namespace, &key.name);
         context.memory.forget(key);
@@ -164,7 +163,7 @@ fn dereference(
             let name = deployment.name_any();
             let annotations = deployment.annotations();
             let of = |pod: &&Arc<PodView>| pod.deployment() == Some(&*name);
-            let held = pods.iter().filter(of).find(|pod| pod.is_held());
+            let held = pods.iter().filter(of).find(|pod| pod.is_drained_first());
             let stays = |pod: &&Arc<PodView>| pod.metadata.deletion_timestamp.is_none();
             let pod = held.or_else(|| pods.iter().filter(of).find(stays));
             Worker {

@@ -23,10 +23,9 @@ use crate::api;
 use crate::clock::rfc3339;
 use crate::context::Context;
 use crate::error::Error;
-use crate::labels::{self, RETIRING};
+use crate::labels::RETIRING;
 use crate::queue::Key;
 use crate::scheduler::WorkerInfo;
-use crate::stores::pods_of;
 use crate::views::DeploymentView;
 
 /// Pause between two attempts to reach a scheduler that does not answer.
@@ -134,22 +133,6 @@ pub(super) async fn evicted(context: &Context, seen: &Seen) -> Result<bool, Erro
     Ok(true)
 }
 
-/// Lets pods go that are held for a drain that is over: their Deployment is
-/// gone.
-pub(super) async fn let_go(context: &Context, group: &Key) -> Result<(), Error> {
-    let (namespace, stores) = (&group.namespace, &context.stores);
-    let pods = stores
-        .pods
-        .indexed(namespace, &pods_of(labels::WORKER, &group.name));
-    for pod in pods.iter().filter(|pod| pod.is_held()) {
-        let deployment = pod.deployment().unwrap_or_default();
-        if stores.deployments.get(namespace, deployment).is_none() {
-            api::hasten(&context.client, namespace, &pod.name_any(), pod.uid()).await?;
-        }
-    }
-    Ok(())
-}
-
 /// When a worker was chosen, as recorded on its Deployment.
 fn since(seen: &Seen, name: &str) -> Option<Timestamp> {
     let deployment = seen.deployments.iter().find(|d| d.name_any() == name)?;
@@ -215,6 +198,9 @@ impl Batch {
         let began = Instant::now();
         let (namespace, name) = (&self.group.namespace, &self.group.name);
         let outcome = self.drain().await;
+        if outcome == "deadline" {
+            self.give_up().await;
+        }
         let mut failed = Vec::new();
         for victim in &self.victims {
             let uid = Some(&*victim.uid).filter(|uid| !uid.is_empty());
@@ -292,6 +278,24 @@ impl Batch {
                     tokio::time::sleep(TRY_AGAIN.min(self.left())).await;
                 }
             }
+        }
+    }
+
+    /// Has the scheduler forget workers whose time is over, so that others take
+    /// their tasks at once and not when their pods have ended.
+    async fn give_up(&self) {
+        let Some(endpoint) = self.context.endpoint(&self.group.namespace, &self.cluster) else {
+            return;
+        };
+        let scheduler = &self.context.scheduler;
+        let removed = async {
+            let infos = scheduler.workers(&endpoint).await?;
+            let found = by_deployment(&self.victims, infos).into_values().flatten();
+            let left: Vec<String> = found.map(|info| info.address).collect();
+            scheduler.remove(&endpoint, &left).await
+        };
+        if let Err(error) = removed.await {
+            warn!(namespace = self.group.namespace, name = self.group.name, %error, "the scheduler cannot be told of workers that end");
         }
     }
 

@@ -126,7 +126,7 @@ impl State {
     }
 
     /// Deletes an object in the background: at once, or after its finalizers.
-    /// A pod with a hook stays until it is deleted again with less time.
+    /// A pod with a hook stays until [`State::end_held`].
     pub fn delete(&mut self, path: &Path) {
         let Some(object) = self.objects.get(path) else {
             return;
@@ -265,8 +265,8 @@ impl State {
         }
     }
 
-    /// What a second deletion with a second's grace does.
-    pub fn hasten(&mut self, path: &Path) {
+    /// The end of a pod's hook.
+    pub fn end_held(&mut self, path: &Path) {
         let Some(pod) = self.objects.get(path).cloned() else {
             return;
         };
@@ -279,9 +279,9 @@ impl State {
     }
 }
 
-/// Whether a pod has a hook that waits.
+/// Whether a pod has a hook.
 fn is_held(pod: &Value) -> bool {
-    !pod["spec"]["containers"][0]["lifecycle"]["preStop"]["sleep"].is_null()
+    !pod["spec"]["containers"][0]["lifecycle"]["preStop"]["exec"].is_null()
 }
 
 impl State {

@@ -123,6 +123,14 @@ impl SchedulerApi for FakeScheduler {
         .boxed()
     }
 
+    fn remove<'a>(
+        &'a self,
+        at: &'a Endpoint,
+        _: &'a [String],
+    ) -> BoxFuture<'a, Result<(), SchedulerError>> {
+        async move { self.silent(at) }.boxed()
+    }
+
     fn desired_workers<'a>(
         &'a self,
         at: &'a Endpoint,

@@ -50,9 +50,7 @@ async fn take_apart(request: Request<Body>) -> Asked {
         .split('/')
         .map(str::to_owned);
     let root = words.next().unwrap();
-    let group = if root == "version" {
-        root
-    } else if root == "api" {
+    let group = if root == "api" {
         words.next().unwrap()
     } else {
         format!("{}/{}", words.next().unwrap(), words.next().unwrap())
@@ -224,9 +222,6 @@ fn carry_out(state: &mut State, asked: &Asked) -> Response<Answer> {
     if asked.kind == "kubernetes.dask.org/v1" {
         return answer(&resources(state));
     }
-    if asked.kind == "version" {
-        return answer(&version());
-    }
     if asked.kind == "oxidask.io/v1alpha1" {
         if state.without_experiments {
             return refusal(404, "no such group");
@@ -267,11 +262,7 @@ fn carry_out(state: &mut State, asked: &Asked) -> Response<Answer> {
             if !uid.is_null() && *uid != object["metadata"]["uid"] {
                 return refusal(409, "another uid");
             }
-            if asked.body["gracePeriodSeconds"] == 1 {
-                state.hasten(&path);
-            } else {
-                state.delete(&path);
-            }
+            state.delete(&path);
             answer(
                 &json!({"kind": "Status", "apiVersion": "v1", "status": "Success", "metadata": {}}),
             )
@@ -333,23 +324,6 @@ fn patched(state: &mut State, asked: &Asked, path: &Path) -> Response<Answer> {
         return refusal(404, "no such subresource");
     }
     answer(&state.put(path, object))
-}
-
-fn version() -> Value {
-    let words = [
-        "gitVersion",
-        "gitCommit",
-        "gitTreeState",
-        "buildDate",
-        "goVersion",
-        "compiler",
-        "platform",
-    ];
-    let mut version = json!({"major": "1", "minor": "34"});
-    for word in words {
-        version[word] = json!("");
-    }
-    version
 }
 
 fn resources(state: &State) -> Value {
