@@ -23,13 +23,17 @@ pub async fn connect(metrics: &Metrics) -> Result<Client> {
     let config = Config::infer().await.context(
         "failed to find an API server: neither a pod's service account nor a kubeconfig is there",
     )?;
-    let namespace = config.default_namespace.clone();
-    let service = ClientBuilder::try_from(config)
+    let client = ClientBuilder::try_from(config)
         .context("failed to set up the connection to the API server")?
         .build();
-    let metrics = metrics.clone();
-    let counted = service.map_future_with(metrics);
-    Ok(Client::new(counted, namespace))
+    Ok(patient(client, metrics))
+}
+
+/// The same client with each request counted, and given up when nothing
+/// answers.
+pub fn patient(client: Client, metrics: &Metrics) -> Client {
+    let namespace = client.default_namespace().to_owned();
+    Client::new(client.map_future_with(metrics.clone()), namespace)
 }
 
 /// Counts each request with its method and status.

@@ -10,7 +10,11 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
+
+use crate::metrics::Metrics;
+use crate::run::Operator;
 
 /// Name of the lease.
 const NAME: &str = "oxidask-operator";
@@ -22,6 +26,43 @@ const RENEW: Duration = Duration::from_secs(5);
 const GIVE_UP: Duration = Duration::from_secs(10);
 /// How often a process without the lease looks for it.
 const RETRY: Duration = Duration::from_secs(2);
+
+/// Another process may act from now on.
+#[derive(Debug, thiserror::Error)]
+#[error("the lease was lost")]
+pub struct Lost;
+
+/// Has the operator act while the lease is ours.
+///
+/// # Errors
+/// [`Lost`]: whatever the operator was doing has been dropped by then, and this
+/// process must not act again.
+pub async fn lead(
+    mut leader: Leader,
+    operator: &Operator,
+    metrics: &Metrics,
+    shutdown: &CancellationToken,
+) -> Result<(), Lost> {
+    operator.stand_by(true);
+    let acquired = shutdown.run_until_cancelled(leader.acquire()).await;
+    if acquired.is_none() {
+        return Ok(());
+    }
+    operator.stand_by(false);
+    metrics.leading(true);
+    let stop = shutdown.child_token();
+    let mut running = std::pin::pin!(operator.run(stop.clone()));
+    tokio::select! {
+        () = &mut running => {
+            leader.release().await;
+            Ok(())
+        }
+        () = leader.hold() => {
+            metrics.leading(false);
+            Err(Lost)
+        }
+    }
+}
 
 /// A candidate for the lease.
 pub struct Leader {

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, anyhow};
 use clap::Parser as _;
 use oxidask_operator::args::Args;
 use oxidask_operator::events::Events;
-use oxidask_operator::leader::Leader;
+use oxidask_operator::leader::{Leader, lead};
 use oxidask_operator::metrics::Metrics;
 use oxidask_operator::run::{Operator, Parts};
 use oxidask_operator::scheduler::Live;
@@ -87,7 +87,9 @@ async fn run(args: Args) -> Result<()> {
             .unwrap_or_else(|| client.default_namespace().to_owned());
         let identity = format!("{identity}_{}", std::process::id());
         let leader = Leader::new(client, &namespace, identity);
-        lead(leader, &operator, &metrics, &shutdown).await
+        lead(leader, &operator, &metrics, &shutdown)
+            .await
+            .map_err(anyhow::Error::from)
     } else {
         metrics.leading(true);
         operator.run(shutdown.clone()).await;
@@ -96,38 +98,6 @@ async fn run(args: Args) -> Result<()> {
     shutdown.cancel();
     http.await.context("the HTTP server panicked")??;
     outcome
-}
-
-/// Acts while the lease is ours, and ends when it is lost.
-async fn lead(
-    mut leader: Leader,
-    operator: &Operator,
-    metrics: &Metrics,
-    shutdown: &CancellationToken,
-) -> Result<()> {
-    operator.stand_by(true);
-    if shutdown
-        .run_until_cancelled(leader.acquire())
-        .await
-        .is_none()
-    {
-        return Ok(());
-    }
-    operator.stand_by(false);
-    metrics.leading(true);
-    let stop = shutdown.child_token();
-    let mut running = std::pin::pin!(operator.run(stop.clone()));
-    tokio::select! {
-        () = &mut running => {
-            leader.release().await;
-            Ok(())
-        }
-        () = leader.hold() => {
-            metrics.leading(false);
-            // Another process may act from now on: nothing more from this one.
-            Err(anyhow!("the lease was lost"))
-        }
-    }
 }
 
 async fn stop_on_signal(shutdown: CancellationToken) {

@@ -161,6 +161,11 @@ async fn killed_after_any_request_the_next_process_finishes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn any_request_may_go_without_an_answer() {
+    every_request(Fault::Hang).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn any_request_may_fail_once() {
     for code in [409, 429, 500] {
         every_request(Fault::Status(code)).await;

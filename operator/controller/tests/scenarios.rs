@@ -876,6 +876,92 @@ async fn what_was_being_deleted_under_the_stock_operator_is_let_go() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn workers_whose_time_passed_while_no_operator_ran_are_drained_all_the_same() {
+    let fake = Fake::default();
+    let life = ready_cluster(&fake, 3).await;
+    fake.with(|state| state.scheduler.moving = 10);
+    scale_group(&fake, 1);
+    fake.until("two are chosen", |fake| {
+        let workers = fake.workers("simple-default");
+        let chosen = |worker: &&Value| {
+            !worker["metadata"]["annotations"]["oxidask.io/retiring-since"].is_null()
+        };
+        workers.iter().filter(chosen).count() == 2
+    })
+    .await;
+    drop(life);
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    let _life = Life::begin(&fake);
+    fake.until("one is left", |fake| {
+        fake.workers("simple-default").len() == 1
+    })
+    .await;
+    assert!(fake.with(|state| state.lost.is_empty()));
+}
+
+fn scale_group(fake: &Fake, replicas: i64) {
+    let change = json!({"spec": {"worker": {"replicas": replicas}}});
+    fake.patch(GROUPS, "simple-default", &change);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_went_while_watches_had_expired_is_made_again() {
+    let fake = Fake::default();
+    let _life = ready_cluster(&fake, 2).await;
+    let worker = fake.workers("simple-default")[0]["metadata"]["name"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    fake.with(|state| {
+        state.drop_watches();
+        let path = |kind: &str, name: &str| (kind.to_owned(), "ns".to_owned(), name.to_owned());
+        state.delete(&path(DEPLOYMENTS, &worker));
+        state.delete(&path(SERVICES, "simple-scheduler"));
+        // Whoever goes on from where a watch ended is told 410 from now on.
+        state.expire_watches();
+    });
+    fake.until("both are back", |fake| {
+        fake.workers("simple-default").len() == 2
+            && fake.get(SERVICES, "simple-scheduler").is_some()
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_field_makes_a_cluster_at_rest_write() {
+    let fake = Fake::default();
+    let _life = Life::begin(&fake);
+    let mut manifest = cluster("simple", 3);
+    for (field, value) in [
+        ("idleTimeout", json!(3600)),
+        ("tls", json!({"enabled": true})),
+        ("networkPolicy", json!({"enabled": true})),
+        ("podDisruptionBudget", json!({"protectScheduler": true})),
+        ("rust", json!({"worker": true})),
+    ] {
+        manifest["spec"][field] = value;
+    }
+    manifest["spec"]["worker"]["nthreads"] = json!(2);
+    manifest["spec"]["worker"]["drainTimeoutSeconds"] = json!(30);
+    fake.create(CLUSTERS, manifest);
+    fake.create(
+        AUTOSCALERS,
+        json!({"apiVersion": "kubernetes.dask.org/v1", "kind": "DaskAutoscaler", "metadata": {"name": "simple", "namespace": "ns"},
+            "spec": {"cluster": "simple", "minimum": 3, "maximum": 3}}),
+    );
+    fake.until("the cluster is ready", |fake| {
+        is_ready(fake, CLUSTERS, "simple")
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let state = |fake: &Fake| fake.with(|state| (state.version(), state.writers.len()));
+    let before = state(&fake);
+    // Less than the ten minutes after which guards are applied again.
+    tokio::time::sleep(Duration::from_secs(480)).await;
+    assert_eq!(state(&fake), before);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_watches_come_back_after_the_api_server_did() {
     let fake = Fake::default();
     let _life = ready_cluster(&fake, 1).await;

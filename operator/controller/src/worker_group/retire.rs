@@ -31,6 +31,11 @@ use crate::views::DeploymentView;
 /// Pause between two attempts to reach a scheduler that does not answer.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
+/// How long workers have whose drain timeout passed while nobody drained them,
+/// because no operator ran or the API server did not answer: their results
+/// would be lost for no reason of theirs.
+const LATE: Duration = Duration::from_secs(15);
+
 /// How long after its deletion a worker that still shows is retired anew.
 const SHOWN: Duration = Duration::from_secs(15);
 
@@ -43,6 +48,8 @@ struct Batch {
     /// When the first of them was chosen.
     since: Timestamp,
     timeout: Duration,
+    /// When this process took it up.
+    began: Instant,
 }
 
 /// Chooses `count` workers, records the choice, and begins to retire them.
@@ -178,6 +185,7 @@ fn spawn(context: &Context, seen: &Seen, workers: Vec<Worker>, since: Timestamp)
         None => context.settings.drain_timeout,
     };
     let batch = Batch {
+        began: Instant::now(),
         context: context.clone(),
         group: seen.key.clone(),
         cluster: seen.group.spec.cluster.clone(),
@@ -195,7 +203,6 @@ fn spawn(context: &Context, seen: &Seen, workers: Vec<Worker>, since: Timestamp)
 
 impl Batch {
     async fn run(self) {
-        let began = Instant::now();
         let (namespace, name) = (&self.group.namespace, &self.group.name);
         let outcome = self.drain().await;
         if outcome == "deadline" {
@@ -217,9 +224,9 @@ impl Batch {
                 failed.push(victim.name.clone());
             }
         }
-        self.context.metrics.drained(began.elapsed());
+        self.context.metrics.drained(self.began.elapsed());
         self.context.metrics.retired(outcome, self.victims.len());
-        info!(namespace, name, workers = self.victims.len(), outcome, took = ?began.elapsed(), "retired workers");
+        info!(namespace, name, workers = self.victims.len(), outcome, took = ?self.began.elapsed(), "retired workers");
         if failed.is_empty() {
             // Until the watches show that they are gone.
             tokio::time::sleep(SHOWN).await;
@@ -236,11 +243,14 @@ impl Batch {
         self.context.queue.add(self.group.clone());
     }
 
-    /// What is left of the drain timeout.
+    /// What is left of the drain timeout; of [`LATE`] where that is more.
     fn left(&self) -> Duration {
         let passed = self.context.clock.now().duration_since(self.since);
         let passed = Duration::try_from(passed).unwrap_or(Duration::ZERO);
-        self.timeout.saturating_sub(passed)
+        let late = LATE.min(self.timeout);
+        self.timeout
+            .saturating_sub(passed)
+            .max(late.saturating_sub(self.began.elapsed()))
     }
 
     /// Waits until the victims can go without loss, or the time is up.

@@ -17,7 +17,8 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::UnboundedSender;
 
-pub use serve::client;
+#[allow(unused_imports)]
+pub use serve::{client, client_of};
 
 /// Kind of object (`apps/v1/deployments`), namespace, name.
 pub type Path = (String, String, String);
@@ -43,6 +44,8 @@ pub enum Fault {
     DieAfter,
     /// It is not carried out, and no answer comes.
     DieBefore,
+    /// It is not carried out, and its answer never comes; the process lives.
+    Hang,
     /// It is refused with this status.
     Status(u16),
 }
@@ -59,6 +62,12 @@ pub struct State {
     watches: Vec<Watch>,
     /// `METHOD path`, of all requests but watches and Events.
     pub calls: Vec<String>,
+    /// Who wrote something, in order; leases do not count.
+    pub writers: Vec<&'static str>,
+    /// Whose requests for the lease get no answer.
+    pub cut_off: Option<&'static str>,
+    /// Watches can begin no earlier than at this version.
+    pub oldest: u64,
     /// Which of the following requests fails, and how.
     pub fault: Option<(usize, Fault)>,
     /// Kinds without a status subresource.

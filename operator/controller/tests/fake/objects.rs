@@ -120,6 +120,12 @@ impl State {
         receiver
     }
 
+    /// Ends all watches, and forgets what they could go on from.
+    pub fn expire_watches(&mut self) {
+        self.drop_watches();
+        self.oldest = self.version;
+    }
+
     /// Ends all watches, as an API server does that restarts.
     pub fn drop_watches(&mut self) {
         self.watches.clear();

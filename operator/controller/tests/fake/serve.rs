@@ -29,11 +29,23 @@ struct Asked {
 
 /// A client of the fake server.
 pub fn client(fake: &Fake) -> Client {
+    client_of(fake, "operator")
+}
+
+/// A client of the fake server whose requests are told from others'.
+pub fn client_of(fake: &Fake, who: &'static str) -> Client {
     let fake = fake.clone();
     let service = tower::service_fn(move |request: Request<Body>| {
         let fake = fake.clone();
         async move {
             let asked = take_apart(request).await;
+            let is_lease = asked.kind.ends_with("/leases");
+            if is_lease && fake.with(|state| state.cut_off == Some(who)) {
+                return std::future::pending().await;
+            }
+            if asked.method != Method::GET && !is_lease {
+                fake.with(|state| state.writers.push(who));
+            }
             Ok::<_, tower::BoxError>(fake.answer(asked).await)
         }
     });
@@ -168,6 +180,7 @@ impl Fake {
         });
         match fault {
             Some(Fault::Status(code)) => return refusal(code, "injected"),
+            Some(Fault::Hang) => return std::future::pending().await,
             Some(Fault::DieBefore) => self.die().await,
             Some(Fault::DieAfter) => {
                 self.with(|state| carry_out(state, &asked));
@@ -193,6 +206,14 @@ impl Fake {
             asked.namespace.clone(),
             asked.selector(),
         );
+        let oldest = self.with(|state| state.oldest);
+        if since < oldest {
+            let expired = json!({"type": "ERROR", "object": {
+                "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 410,
+                "reason": "Expired", "message": "too old resource version",
+            }});
+            return answer(&expired);
+        }
         let mut lines = self.with(|state| state.watch(what, since));
         let stream = futures::stream::poll_fn(move |context| lines.poll_recv(context));
         let frames = stream.map(|line: Bytes| Ok::<_, std::convert::Infallible>(Frame::data(line)));

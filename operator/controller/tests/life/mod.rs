@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use oxidask_operator::client::patient;
 use oxidask_operator::context::Settings;
 use oxidask_operator::events::{Events, Level};
 use oxidask_operator::metrics::Metrics;
@@ -27,8 +28,8 @@ impl Life {
     }
 
     pub fn with(fake: &Fake, settings: Settings) -> Self {
-        let client = fake::client(fake);
         let metrics = Metrics::new();
+        let client = patient(fake::client(fake), &metrics);
         let operator = Operator::new(Parts {
             client: client.clone(),
             scheduler: Arc::new(FakeScheduler(fake.clone())),
