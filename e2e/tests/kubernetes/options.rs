@@ -208,7 +208,11 @@ fn disruption_budget_keeps_the_scheduler_and_all_workers_but_one_from_eviction()
         stays(&pods, &scheduler[0]).await?;
         let budgets = namespace.api::<PodDisruptionBudget>();
         let allowed = async || {
-            let status = budgets.get("simple-default").await?.status.unwrap_or_default();
+            let status = budgets
+                .get("simple-default")
+                .await?
+                .status
+                .unwrap_or_default();
             anyhow::Ok((status.expected_pods, status.disruptions_allowed))
         };
         let before = allowed().await?;

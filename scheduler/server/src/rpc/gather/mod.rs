@@ -2,7 +2,7 @@
 //!
 //! Workers are asked first, and of each answer only the beginning is read: which keys it brings and how long its
 //! frames are. Small answers are taken in; large ones stay in their connections until the client has been told the
-//! lengths of everything, and are then passed on piece by piece ([`relay`]).
+//! lengths of everything, and are then passed on piece by piece ([`mod@relay`]).
 
 mod part;
 mod relay;
