@@ -15,6 +15,11 @@ use oxidask_operator::{client, server};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+// musl's own allocator takes one lock for all threads.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // One provider for the process, or the first handshake would fail.
     let installed = rustls::crypto::ring::default_provider().install_default();
