@@ -17,7 +17,7 @@ use rustix::{
 };
 use serde_json::Value;
 
-use crate::kubectl::Kubectl;
+use crate::tool::Tool;
 
 /// A connection to the Kubernetes cluster under test.
 #[derive(Clone)]
@@ -25,7 +25,11 @@ pub struct Cluster {
     /// For typed requests.
     pub client: Client,
     /// For what a user does at the shell.
-    pub kubectl: Kubectl,
+    pub kubectl: Tool,
+    /// For what a user does with the charts; the first one of `PATH`.
+    pub helm: Tool,
+    /// Where the API server writes what operators under test ask of it; only where `cargo xtask kind up` made it.
+    pub audit_log: Option<PathBuf>,
 }
 
 /// How the cluster is reached.
@@ -36,6 +40,7 @@ struct Access {
     /// The network namespace that alone can reach it.
     namespace: Option<PathBuf>,
     kubectl: PathBuf,
+    audit_log: Option<PathBuf>,
 }
 
 /// Runs `test` on a thread that can reach the cluster, and panics with its error.
@@ -74,6 +79,7 @@ impl Access {
                 kubeconfig: None,
                 namespace: None,
                 kubectl: "kubectl".into(),
+                audit_log: None,
             });
         }
         let path = description()?;
@@ -93,6 +99,7 @@ impl Access {
             kubeconfig: Some(path("kubeconfig").context("no field kubeconfig")?),
             namespace: path("network_namespace"),
             kubectl: path("kubectl").context("no field kubectl")?,
+            audit_log: path("audit_log"),
         })
     }
 
@@ -123,7 +130,9 @@ impl Access {
         }
         Ok(Cluster {
             client,
-            kubectl: Kubectl::new(&self.kubectl, self.kubeconfig.as_deref()),
+            kubectl: Tool::new(&self.kubectl, self.kubeconfig.as_deref()),
+            helm: Tool::new(Path::new("helm"), self.kubeconfig.as_deref()),
+            audit_log: self.audit_log.clone(),
         })
     }
 }

@@ -6,13 +6,13 @@
 #[cfg(feature = "kubernetes")]
 pub mod cluster;
 #[cfg(feature = "kubernetes")]
-pub mod kubectl;
-#[cfg(feature = "kubernetes")]
 pub mod namespace;
 #[cfg(feature = "kubernetes")]
 pub mod operator;
 #[cfg(feature = "kubernetes")]
 pub mod random;
+#[cfg(feature = "kubernetes")]
+pub mod tool;
 #[cfg(feature = "kubernetes")]
 pub mod wait;
 

@@ -10,13 +10,12 @@ use kube::{
     api::{DeleteParams, ListParams, ObjectMeta, PostParams},
     core::NamespaceResourceScope,
 };
-use serde_json::json;
-
+use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use crate::{
     cluster::Cluster,
-    operator::{self, Process, Whose},
+    operator::{self, Alone, Process, Whose},
     wait,
 };
 
@@ -45,24 +44,40 @@ pub struct Namespace {
 /// on a finalizer that nobody removes, fails the test.
 pub fn with_temp_namespace(test: impl AsyncFnOnce(&Namespace) -> Result<()> + Send) {
     crate::cluster::run(async |cluster| {
-        let namespace = Namespace::create(cluster).await?;
-        if let Whose::Program(program) = Whose::wanted()? {
-            operator::ensure(&namespace.cluster).await?;
-            let mut process = Process::new(&program, &namespace.cluster, &namespace.name);
-            process.start().await?;
-            *namespace.operator.lock().await = Some(process);
-        }
-        // A panic of an assertion must not keep the namespace from being printed and removed.
-        let outcome = AssertUnwindSafe(test(&namespace))
-            .catch_unwind()
-            .await
-            .unwrap_or_else(|panic| Err(anyhow!("{}", text_of(&*panic))));
-        if outcome.is_err() {
-            eprintln!("{}", namespace.describe().await);
-        }
-        let removed = namespace.delete().await;
-        outcome.and(removed)
+        let _operator = operator::shared().await;
+        in_temp_namespace(cluster, test).await
     });
+}
+
+/// As [`with_temp_namespace`], while no other test uses the operator, so that this one may take it away.
+pub fn with_temp_namespace_alone(test: impl AsyncFnOnce(&Namespace, &Alone) -> Result<()> + Send) {
+    crate::cluster::run(async |cluster| {
+        let alone = operator::alone().await;
+        in_temp_namespace(cluster, async |namespace| test(namespace, &alone).await).await
+    });
+}
+
+async fn in_temp_namespace(
+    cluster: Cluster,
+    test: impl AsyncFnOnce(&Namespace) -> Result<()>,
+) -> Result<()> {
+    let namespace = Namespace::create(cluster).await?;
+    if let Whose::Program(program) = Whose::wanted()? {
+        operator::ensure(&namespace.cluster).await?;
+        let mut process = Process::new(&program, &namespace.cluster, &namespace.name);
+        process.start().await?;
+        *namespace.operator.lock().await = Some(process);
+    }
+    // A panic of an assertion must not keep the namespace from being printed and removed.
+    let outcome = AssertUnwindSafe(test(&namespace))
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|panic| Err(anyhow!("{}", text_of(&*panic))));
+    if outcome.is_err() {
+        eprintln!("{}", namespace.describe().await);
+    }
+    let removed = namespace.delete().await;
+    outcome.and(removed)
 }
 
 impl Namespace {
@@ -126,20 +141,27 @@ impl Namespace {
     pub async fn python(&self, image: &str, program: &str, arguments: &[&str]) -> Result<String> {
         let mut words = vec!["python", "-c", program];
         words.extend(arguments);
-        let pod: Pod = serde_json::from_value(json!({
-            "metadata": {"generateName": "client-"},
-            "spec": {
-                "restartPolicy": "Never",
-                "terminationGracePeriodSeconds": 1,
-                "containers": [{
-                    "name": "client",
-                    "image": image,
-                    "imagePullPolicy": "IfNotPresent",
-                    "args": words,
-                }],
-            },
+        self.run_pod(json!({
+            "containers": [{
+                "name": "client",
+                "image": image,
+                "imagePullPolicy": "IfNotPresent",
+                "args": words,
+            }],
         }))
-        .context("failed to build the pod")?;
+        .await
+    }
+
+    /// Runs a pod to its end and returns what it printed.
+    ///
+    /// # Errors
+    /// When it fails or does not end within five minutes; the message holds its output.
+    pub async fn run_pod(&self, mut spec: Value) -> Result<String> {
+        spec["restartPolicy"] = "Never".into();
+        spec["terminationGracePeriodSeconds"] = 1.into();
+        let pod: Pod =
+            serde_json::from_value(json!({"metadata": {"generateName": "client-"}, "spec": spec}))
+                .context("failed to build the pod")?;
         let pods = self.api::<Pod>();
         let made = pods
             .create(&PostParams::default(), &pod)

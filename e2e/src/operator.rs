@@ -1,14 +1,11 @@
-//! The operator under test: its CRDs, its Deployment, its log.
+//! The operator under test: installed by its chart, taken away, brought back, its log.
 
 mod process;
 
-use std::{
-    env,
-    path::{Path, PathBuf},
-};
+use std::{env, path::PathBuf};
 
 use anyhow::{Context, Result, bail};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub use process::Process;
 
@@ -17,10 +14,15 @@ use crate::{cluster::Cluster, image, namespace::Namespace};
 /// Namespace that the operator runs in.
 pub const NAMESPACE: &str = "oxidask-system";
 
+/// Name of the chart's release.
+const RELEASE: &str = "operator";
+
+const STOCK: &str = include_str!("operator/stock.yaml");
+
 /// How long the operator may take until its first answer on `/healthz`.
 const READY_DEADLINE: &str = "--timeout=120s";
 
-/// What became of the operator in this process: its tests run beside each other and share it.
+/// What became of the operator in this process: its tests share it.
 static OUTCOME: Mutex<Option<Result<(), String>>> = Mutex::const_new(None);
 
 /// Whose operator the tests look at.
@@ -52,7 +54,7 @@ impl Whose {
     }
 }
 
-/// Applies CRDs and operator, starts the newest image, and waits until it is available; once for each process.
+/// Installs CRDs and operator, starts the newest image, and waits until it is available; once for each process.
 ///
 /// # Errors
 /// When the API server refuses something, or the operator does not become available within two minutes; then at
@@ -69,65 +71,149 @@ pub async fn ensure(cluster: &Cluster) -> Result<()> {
 }
 
 async fn start(cluster: &Cluster) -> Result<()> {
-    let kubectl = &cluster.kubectl;
-    let crds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crds");
-    let crds = crds
-        .to_str()
-        .context("the path of the workspace is not UTF-8")?;
-    kubectl
-        .run(&["apply", "--server-side", "--force-conflicts", "-f", crds])
-        .await?;
-    let whose = Whose::wanted()?;
-    if let Whose::Program(_) = whose {
-        return Ok(());
+    match Whose::wanted()? {
+        Whose::Program(_) => return apply_crds(cluster).await,
+        Whose::Ours => {
+            let stock = ["delete", "--ignore-not-found", "--wait", "-f", "-"];
+            cluster.kubectl.feed(&stock, STOCK).await?;
+            install(cluster, &[]).await?;
+        }
+        Whose::Stock => {
+            uninstall(cluster).await?;
+            let namespace =
+                format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {NAMESPACE}}}}}");
+            cluster
+                .kubectl
+                .feed(&["apply", "-f", "-"], &namespace)
+                .await?;
+            let manifest = STOCK.replace("@OPERATOR@", &image("dask-kubernetes"));
+            cluster
+                .kubectl
+                .feed(&["apply", "-f", "-"], &manifest)
+                .await?;
+        }
     }
-    kubectl
-        .feed(&["apply", "-f", "-"], include_str!("operator/account.yaml"))
-        .await?;
-    let (manifest, image) = match whose {
-        Whose::Program(_) => unreachable!("returned above"),
-        Whose::Ours => (include_str!("operator/ours.yaml"), image("operator")),
-        Whose::Stock => (
-            include_str!("operator/stock.yaml"),
-            image("dask-kubernetes"),
-        ),
-    };
-    kubectl
-        .feed(
-            &["apply", "-f", "-"],
-            &manifest
-                .replace("@OPERATOR@", &image)
-                .replace("@BINARIES@", &crate::image("binaries")),
-        )
-        .await?;
     // The tag of the image stays the same from build to build.
-    kubectl
-        .run(&["-n", NAMESPACE, "rollout", "restart", "deployment/operator"])
-        .await?;
+    let restart = ["-n", NAMESPACE, "rollout", "restart", deployment()?];
+    cluster.kubectl.run(&restart).await?;
     until_available(cluster).await
 }
 
-/// Takes the operator away until [`start_again`]. Only for tests that run alone.
+async fn apply_crds(cluster: &Cluster) -> Result<()> {
+    let crds = in_workspace("crds")?;
+    let words = ["apply", "--server-side", "--force-conflicts", "-f", &crds];
+    cluster.kubectl.run(&words).await.map(drop)
+}
+
+/// Installs or upgrades the release of the chart by which every test has its operator, with more of `--set`.
+///
+/// # Errors
+/// When helm refuses.
+pub async fn install(cluster: &Cluster, more: &[&str]) -> Result<()> {
+    let chart = chart()?;
+    let operator = image("operator");
+    let (name, tag) = operator.rsplit_once(':').context("the image has no tag")?;
+    let (name, tag) = (format!("image.name={name}"), format!("image.tag={tag}"));
+    let binaries = format!("binariesImage={}", image("binaries"));
+    let mut words = vec!["upgrade", "--install", RELEASE, &chart, "-n", NAMESPACE];
+    words.push("--create-namespace");
+    // CRDs that were there before, by `kubectl apply` or from the stock chart, come into the release.
+    words.extend(["--take-ownership", "--force-conflicts"]);
+    words.extend([
+        "--set",
+        "fullnameOverride=operator",
+        "--set",
+        &name,
+        "--set",
+        &tag,
+        "--set",
+        &binaries,
+        // The namespaces that the tests make.
+        "--set",
+        "kopfArgs={--namespace=e2e-*}",
+    ]);
+    words.extend(more);
+    cluster.helm.run(&words).await?;
+    until_available(cluster).await
+}
+
+/// Uninstalls the chart's release, if it is there.
+///
+/// # Errors
+/// When helm fails.
+pub async fn uninstall(cluster: &Cluster) -> Result<()> {
+    let words = [
+        "uninstall",
+        RELEASE,
+        "-n",
+        NAMESPACE,
+        "--ignore-not-found",
+        "--wait",
+    ];
+    cluster.helm.run(&words).await.map(drop)
+}
+
+/// The Deployment of the operator under test, as kubectl takes it.
+fn deployment() -> Result<&'static str> {
+    Ok(match Whose::wanted()? {
+        Whose::Ours => "deployment/operator",
+        Whose::Stock => "deployment/stock-operator",
+        Whose::Program(path) => bail!("{} is no Deployment", path.display()),
+    })
+}
+
+/// Path of the chart of our operator.
+///
+/// # Errors
+/// When the workspace's path is not UTF-8.
+pub fn chart() -> Result<String> {
+    in_workspace("charts/oxidask-operator")
+}
+
+fn in_workspace(path: &str) -> Result<String> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .join(path);
+    path.to_str()
+        .map(str::to_owned)
+        .context("the path of the workspace is not UTF-8")
+}
+
+/// Held by a test for which the operator must stay as it is.
+pub type Shared = RwLockReadGuard<'static, ()>;
+
+/// Held by a test that takes the operator away, or changes how it is installed.
+pub type Alone = RwLockWriteGuard<'static, ()>;
+
+static USE: RwLock<()> = RwLock::const_new(());
+
+/// Waits until no test changes the operator, and keeps it so.
+pub async fn shared() -> Shared {
+    USE.read().await
+}
+
+/// Waits until no other test uses the operator, and keeps it so.
+pub async fn alone() -> Alone {
+    USE.write().await
+}
+
+/// Pods of either operator.
+const PODS: &str = "app.kubernetes.io/instance in (operator, stock-operator)";
+
+/// Takes the operator away until [`start_again`].
 ///
 /// # Errors
 /// When its pod does not end within two minutes.
-pub async fn stop(namespace: &Namespace) -> Result<()> {
+pub async fn stop(namespace: &Namespace, _alone: &Alone) -> Result<()> {
     if let Some(process) = namespace.operator.lock().await.as_mut() {
         return process.kill().await;
     }
     let cluster = &namespace.cluster;
     scale(cluster, "--replicas=0").await?;
-    let gone = [
-        "wait",
-        "pods",
-        "-l",
-        "app=operator",
-        "--for=delete",
-        READY_DEADLINE,
-    ];
+    let words = ["wait", "pods", "-l", PODS, "--for=delete", READY_DEADLINE];
     cluster
         .kubectl
-        .run(&[&["-n", NAMESPACE], &gone[..]].concat())
+        .run(&[&["-n", NAMESPACE], &words[..]].concat())
         .await
         .map(drop)
 }
@@ -136,7 +222,7 @@ pub async fn stop(namespace: &Namespace) -> Result<()> {
 ///
 /// # Errors
 /// When it does not become available within two minutes.
-pub async fn start_again(namespace: &Namespace) -> Result<()> {
+pub async fn start_again(namespace: &Namespace, _alone: &Alone) -> Result<()> {
     if let Some(process) = namespace.operator.lock().await.as_mut() {
         return process.start().await;
     }
@@ -145,16 +231,16 @@ pub async fn start_again(namespace: &Namespace) -> Result<()> {
     until_available(cluster).await
 }
 
-/// Ends the operator in the middle of what it does; another one begins at once. Only for tests that run alone.
+/// Ends the operator in the middle of what it does; another one begins at once.
 ///
 /// # Errors
 /// When there is none, or none begins.
-pub async fn kill(namespace: &Namespace) -> Result<()> {
+pub async fn kill(namespace: &Namespace, _alone: &Alone) -> Result<()> {
     if let Some(process) = namespace.operator.lock().await.as_mut() {
         process.kill().await?;
         return process.start().await;
     }
-    let words = ["-n", NAMESPACE, "delete", "pods", "-l", "app=operator"];
+    let words = ["-n", NAMESPACE, "delete", "pods", "-l", PODS];
     let now = ["--grace-period=0", "--force"];
     let kubectl = &namespace.cluster.kubectl;
     kubectl.run(&[&words[..], &now[..]].concat()).await?;
@@ -162,7 +248,7 @@ pub async fn kill(namespace: &Namespace) -> Result<()> {
 }
 
 async fn scale(cluster: &Cluster, replicas: &str) -> Result<()> {
-    let words = ["-n", NAMESPACE, "scale", "deployment/operator", replicas];
+    let words = ["-n", NAMESPACE, "scale", deployment()?, replicas];
     cluster.kubectl.run(&words).await.map(drop)
 }
 
@@ -174,7 +260,7 @@ async fn until_available(cluster: &Cluster) -> Result<()> {
             NAMESPACE,
             "rollout",
             "status",
-            "deployment/operator",
+            deployment()?,
             READY_DEADLINE,
         ])
         .await
@@ -190,9 +276,6 @@ pub async fn log(namespace: &Namespace) -> Result<String> {
     if let Some(process) = namespace.operator.lock().await.as_ref() {
         return Ok(process.log());
     }
-    let cluster = &namespace.cluster;
-    cluster
-        .kubectl
-        .run(&["-n", NAMESPACE, "logs", "deployment/operator", "--tail=100"])
-        .await
+    let words = ["-n", NAMESPACE, "logs", deployment()?, "--tail=100"];
+    namespace.cluster.kubectl.run(&words).await
 }

@@ -87,10 +87,20 @@ const IMAGES: [Image; 6] = [
     },
     Image {
         name: "notebook",
-        base: Base::Ours("dask"),
-        binaries: &[],
+        base: Base::Ours("stock"),
+        binaries: &["dask-scheduler", "dask-worker"],
         extras: &[CONSTRAINTS, ("e2e/python/tutorial", "tutorial")],
     },
+];
+
+/// Those that the tests on Kubernetes start.
+pub(crate) const TESTED: &[&str] = &[
+    "stock",
+    "dask",
+    "dask-kubernetes",
+    "operator",
+    "binaries",
+    "notebook",
 ];
 
 /// Debian's Python, the base where no registry can be reached.
@@ -174,7 +184,8 @@ fn build(cache: &Cache, provider: Provider, image: &Image) -> Result<()> {
         .args([
             "--build-arg",
             concat!("VERSION=", env!("CARGO_PKG_VERSION")),
-        ]);
+        ])
+        .args(["--build-arg", &format!("REVISION={}", revision())]);
     match (image.base, provider) {
         (Base::Ours(base), _) => {
             command.args(["--build-arg", &format!("BASE={}", tag(base))]);
@@ -186,6 +197,12 @@ fn build(cache: &Cache, provider: Provider, image: &Image) -> Result<()> {
         (Base::Python, Provider::Engine) | (Base::Empty, _) => {}
     }
     process::run(command.arg(&context))
+}
+
+/// The commit of the workspace, or `unknown` outside a clone.
+fn revision() -> String {
+    process::read(workspace::command("git").args(["rev-parse", "HEAD"]))
+        .unwrap_or_else(|_| "unknown".into())
 }
 
 /// The build's context: the files beside the Dockerfiles, pinned versions, tutorial, programs.

@@ -17,7 +17,7 @@ mod provider;
 
 pub(crate) use self::{
     cache::Cache,
-    cluster::load,
+    cluster::{down, is_up, load, path_with_tools, up},
     provider::{Provider, engine_settings, ensure_packages, write_settings},
 };
 
@@ -26,7 +26,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Subcommand;
 
-use crate::{images, workspace};
+use crate::{images, kubernetes};
 
 /// What to do with the test cluster.
 #[derive(Debug, Subcommand)]
@@ -74,8 +74,8 @@ pub(crate) enum Kind {
 pub(crate) fn run(command: Kind) -> Result<()> {
     let cache = Cache::open()?;
     match command {
-        Kind::Up => cluster::up(&cache),
-        Kind::Down => cluster::down(&cache),
+        Kind::Up => up(&cache),
+        Kind::Down => down(&cache),
         Kind::Load { archive } => load(&cache, &archive),
         Kind::Status => cluster::status(&cache),
         Kind::Tool { name } => {
@@ -87,21 +87,11 @@ pub(crate) fn run(command: Kind) -> Result<()> {
             operator,
             no_build,
         } => {
-            cluster::up(&cache)?;
+            up(&cache)?;
             if !no_build {
-                images::build_and_load(&["stock", "dask", "dask-kubernetes", "operator"])?;
+                images::build_and_load(images::TESTED)?;
             }
-            let mut arguments = vec![
-                "test",
-                "--locked",
-                "--package",
-                "oxidask-e2e",
-                "--features",
-                "kubernetes",
-            ];
-            arguments.extend(["--test", "kubernetes"]);
-            arguments.extend(filter.as_deref());
-            process::run(workspace::cargo(&arguments).env("OXIDASK_E2E_OPERATOR", operator))
+            kubernetes::run(&cache, filter.as_deref(), &operator)
         }
         Kind::Exec { command } => cluster::exec(&cache, &command),
     }

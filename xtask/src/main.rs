@@ -11,6 +11,7 @@ mod fix;
 mod fuzz;
 mod images;
 mod kind;
+mod kubernetes;
 mod metadata;
 mod process;
 mod soak;

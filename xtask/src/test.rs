@@ -5,11 +5,11 @@ use anyhow::Result;
 use crate::binaries::Binaries;
 use crate::env::Python;
 use crate::stage::{Report, Tally};
-use crate::{check, soak, workspace};
+use crate::{check, kubernetes, soak, workspace};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Leave out the stages that start a Kubernetes API server
+    /// Leave out the stage that makes a Kubernetes cluster
     #[arg(long)]
     without_kubernetes: bool,
     /// Run only the stages with these names
@@ -60,6 +60,11 @@ const STAGES: &[Stage] = &[
         name: "end to end",
         needs_kubernetes: false,
         run: end_to_end,
+    },
+    Stage {
+        name: "kubernetes",
+        needs_kubernetes: true,
+        run: |tally, _| kubernetes::stage(tally),
     },
 ];
 

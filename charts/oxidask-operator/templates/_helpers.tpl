@@ -16,8 +16,10 @@
 {{- end -}}
 {{- end }}
 
+{{/* The name is the stock chart's: users find the pod by it, and a release of that chart, whose Deployment's
+     selector cannot change, can be upgraded to this one. */}}
 {{- define "oxidask.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "oxidask.name" . }}
+app.kubernetes.io/name: {{ default "dask-kubernetes-operator" .Values.nameOverride | trunc 63 | trimSuffix "-" }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 

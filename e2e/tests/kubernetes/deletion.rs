@@ -9,7 +9,7 @@ use k8s_openapi::api::{
 };
 use oxidask_e2e::{
     image,
-    namespace::{Namespace, with_temp_namespace},
+    namespace::{Namespace, with_temp_namespace, with_temp_namespace_alone},
     operator,
     random::Random,
 };
@@ -35,12 +35,12 @@ fn twenty_objects_deleted_in_random_order_leave_nothing() {
 
 #[test]
 fn objects_deleted_while_the_operator_is_down_leave_nothing_once_it_is_back() {
-    with_temp_namespace(async |namespace| {
+    with_temp_namespace_alone(async |namespace, alone| {
         let random = &mut Random::from_environment();
         create_all(namespace).await?;
-        operator::stop(namespace).await?;
+        operator::stop(namespace, alone).await?;
         let deleted = delete_all(namespace, random).await;
-        operator::start_again(namespace).await?;
+        operator::start_again(namespace, alone).await?;
         deleted?;
         nothing_is_left(namespace).await
     });
@@ -48,11 +48,11 @@ fn objects_deleted_while_the_operator_is_down_leave_nothing_once_it_is_back() {
 
 #[test]
 fn namespace_with_clusters_goes_while_the_operator_is_down() {
-    with_temp_namespace(async |namespace| {
+    with_temp_namespace_alone(async |namespace, alone| {
         create_all(namespace).await?;
-        operator::stop(namespace).await?;
+        operator::stop(namespace, alone).await?;
         let gone = namespace.delete().await;
-        operator::start_again(namespace).await?;
+        operator::start_again(namespace, alone).await?;
         gone
     });
 }

@@ -1,5 +1,6 @@
 //! What the project promises on Kubernetes, shown on a real cluster.
 
+mod chart;
 mod deletion;
 mod experiment;
 mod ground;
@@ -9,3 +10,4 @@ mod lifecycle;
 mod manifest;
 mod options;
 mod trouble;
+mod tutorial;

@@ -1,8 +1,9 @@
 //! The cluster itself: made, removed, loaded with images, looked at.
 
 use std::{
+    ffi::OsString,
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
 };
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{
     cache::Cache,
-    go, lock, process,
+    go, lock, namespaces, process,
     provider::{Provider, kubeconfig},
 };
 use crate::workspace;
@@ -51,7 +52,7 @@ pub(crate) fn up(cache: &Cache) -> Result<()> {
             .arg("--kubeconfig")
             .arg(kubeconfig(cache))
             .arg("--config")
-            .arg(workspace::root().join("e2e/kind/cluster.yaml")),
+            .arg(configuration(cache)?),
     ))?;
     let kubectl = || provider.command(cache, &kubectl);
     // Where kind left the taint on: it removes it itself from a cluster of one node.
@@ -82,6 +83,9 @@ pub(crate) fn up(cache: &Cache) -> Result<()> {
             "deployment/coredns",
         ]))?;
     }
+    if provider.namespace().is_some() {
+        reach_pods(&mut kubectl())?;
+    }
     let deadline = format!("--timeout={}s", READY_DEADLINE.as_secs());
     process::read(kubectl().args(["wait", "nodes", "--all", "--for=condition=Ready", &deadline]))?;
     process::read(kubectl().args([
@@ -95,6 +99,40 @@ pub(crate) fn up(cache: &Cache) -> Result<()> {
     describe(cache, provider)?;
     println!("cluster ready after {} s", started.elapsed().as_secs());
     status(cache)
+}
+
+/// Lets programs in the network namespace reach pods by their addresses, as those on a node can.
+fn reach_pods(kubectl: &mut Command) -> Result<()> {
+    let nodes = r#"jsonpath={range .items[*]}{.spec.podCIDR} {.status.addresses[?(@.type=="InternalIP")].address}{"\n"}{end}"#;
+    for line in process::read(kubectl.args(["get", "nodes", "-o", nodes]))?.lines() {
+        let Some((subnet, node)) = line.split_once(' ') else {
+            bail!("a node has no subnet or no address: {line:?}")
+        };
+        process::run(namespaces::inside("ip").args(["route", "replace", subnet, "via", node]))?;
+    }
+    Ok(())
+}
+
+/// Writes kind's configuration, and the folder that it mounts into the control plane's node.
+fn configuration(cache: &Cache) -> Result<PathBuf> {
+    let source = workspace::root().join("e2e/kind");
+    let audit = audit(cache);
+    fs::create_dir_all(&audit).with_context(|| format!("failed to make {}", audit.display()))?;
+    let policy = source.join("audit-policy.yaml");
+    fs::copy(&policy, audit.join("policy.yaml"))
+        .with_context(|| format!("failed to copy {}", policy.display()))?;
+    let template = source.join("cluster.yaml");
+    let text = fs::read_to_string(&template)
+        .with_context(|| format!("failed to read {}", template.display()))?
+        .replace("@AUDIT@", &audit.display().to_string());
+    let target = cache.cluster().join("kind.yaml");
+    fs::write(&target, text).with_context(|| format!("failed to write {}", target.display()))?;
+    Ok(target)
+}
+
+/// The folder of the API server's audit log, which has what operators under test ask for.
+fn audit(cache: &Cache) -> PathBuf {
+    cache.cluster().join("audit")
 }
 
 /// Removes the cluster and everything that a killed run may have left.
@@ -168,23 +206,33 @@ pub(crate) fn exec(cache: &Cache, command: &[String]) -> Result<()> {
     let Some((program, arguments)) = command.split_first() else {
         bail!("no command was given")
     };
-    let kubectl = go::tool(cache, "kubectl")?;
-    let folder = kubectl.parent().context("kubectl lies in no folder")?;
-    let mut paths = vec![folder.to_path_buf()];
-    paths.extend(std::env::split_paths(
-        &std::env::var_os("PATH").unwrap_or_default(),
-    ));
-    let path = std::env::join_paths(paths).context("PATH has an entry with a colon")?;
     let status = provider
         .command(cache, program)
         .args(arguments)
-        .env("PATH", path)
+        .env("PATH", path_with_tools(cache)?)
         .status()
         .with_context(|| format!("failed to start {program}"))?;
     if !status.success() {
         bail!("{program} ended with {status}");
     }
     Ok(())
+}
+
+/// PATH with kubectl and helm first.
+///
+/// # Errors
+/// When one of them cannot be built.
+pub(crate) fn path_with_tools(cache: &Cache) -> Result<OsString> {
+    let mut folders = Vec::new();
+    for name in ["kubectl", "helm"] {
+        let tool = go::tool(cache, name)?;
+        let folder = tool.parent().context("a tool lies in no folder")?;
+        folders.push(folder.to_path_buf());
+    }
+    folders.extend(std::env::split_paths(
+        &std::env::var_os("PATH").unwrap_or_default(),
+    ));
+    std::env::join_paths(folders).context("PATH has an entry with a colon")
 }
 
 /// The provider of the running cluster, as written down when it was made.
@@ -208,9 +256,18 @@ fn describe(cache: &Cache, provider: Provider) -> Result<()> {
         "kubeconfig": kubeconfig(cache),
         "network_namespace": provider.namespace(),
         "kubectl": go::tool(cache, "kubectl")?,
+        "audit_log": audit(cache).join("log"),
     });
     fs::write(&path, format!("{description:#}\n"))
         .with_context(|| format!("failed to write {}", path.display()))
+}
+
+/// Whether there is a cluster whose nodes are all ready.
+///
+/// # Errors
+/// When `OXIDASK_KIND_PROVIDER` has a wrong value.
+pub(crate) fn is_up(cache: &Cache) -> Result<bool> {
+    Ok(is_ready(cache, Provider::detect()?))
 }
 
 fn is_ready(cache: &Cache, provider: Provider) -> bool {

@@ -1,4 +1,4 @@
-//! kubectl, as a user calls it.
+//! kubectl and helm, as a user calls them.
 
 use std::{
     path::{Path, PathBuf},
@@ -8,14 +8,14 @@ use std::{
 use anyhow::{Context, Result, bail};
 use tokio::{io::AsyncWriteExt, process::Command};
 
-/// The program kubectl with the kubeconfig of the cluster under test.
+/// A program with the kubeconfig of the cluster under test.
 #[derive(Clone, Debug)]
-pub struct Kubectl {
+pub struct Tool {
     program: PathBuf,
     kubeconfig: Option<PathBuf>,
 }
 
-impl Kubectl {
+impl Tool {
     pub(crate) fn new(program: &Path, kubeconfig: Option<&Path>) -> Self {
         Self {
             program: program.to_path_buf(),
@@ -56,20 +56,25 @@ impl Kubectl {
             .spawn()
             .with_context(|| format!("failed to start {}", self.program.display()))?;
         if let Some(mut stdin) = child.stdin.take() {
-            // A kubectl that ends before it has read all tells why by its exit status.
+            // A program that ends before it has read all tells why by its exit status.
             let _ = stdin.write_all(input.as_bytes()).await;
         }
         let output = child
             .wait_with_output()
             .await
-            .with_context(|| format!("lost sight of kubectl {line}"))?;
+            .with_context(|| format!("lost sight of {} {line}", self.name()))?;
         if !output.status.success() {
             bail!(
-                "kubectl {line}: {}: {}",
+                "{} {line}: {}: {}",
+                self.name(),
                 output.status,
                 String::from_utf8_lossy(&output.stderr).trim()
             );
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+    fn name(&self) -> String {
+        let name = self.program.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
     }
 }

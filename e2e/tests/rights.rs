@@ -1,0 +1,100 @@
+//! The rights that the chart gives the operator are those that it uses, seen in the API server's audit log.
+//!
+//! Runs after all other tests, which make the operator do all that it ever does.
+
+use std::{collections::BTreeSet, fs};
+
+use anyhow::{Context, Result, ensure};
+use oxidask_e2e::{
+    cluster::{self, Cluster},
+    operator,
+};
+use serde_json::Value;
+
+/// API group, resource with its subresource, verb.
+type Right = (String, String, String);
+
+/// Rights that this cluster never asks for, and why they are given.
+const NOT_HERE: [(&str, &str); 1] = [(
+    "finalizers",
+    "needed only where owner references are checked, as on OpenShift",
+)];
+
+#[test]
+fn operator_uses_every_right_that_its_role_gives_and_is_refused_none() {
+    cluster::run(async |cluster| {
+        let Some(path) = &cluster.audit_log else {
+            println!("no audit log: this needs the cluster of `cargo xtask kind up`");
+            return Ok(());
+        };
+        let log = fs::read_to_string(path)
+            .with_context(|| format!("failed to read {}", path.display()))?;
+        let asked = asked(&log)?;
+        ensure!(!asked.used.is_empty(), "the operator asked for nothing");
+        ensure!(asked.refused.is_empty(), "refused: {:#?}", asked.refused);
+        let given = given(&cluster).await?;
+        let unused: Vec<_> = given
+            .difference(&asked.used)
+            .filter(|(_, resource, _)| !NOT_HERE.iter().any(|(word, _)| resource.ends_with(word)))
+            .collect();
+        ensure!(unused.is_empty(), "given and never used: {unused:#?}");
+        Ok(())
+    });
+}
+
+/// What the audit log says of our operator's requests.
+#[derive(Default)]
+struct Asked {
+    used: BTreeSet<Right>,
+    refused: BTreeSet<Right>,
+}
+
+fn asked(log: &str) -> Result<Asked> {
+    let user = format!("system:serviceaccount:{}:operator", operator::NAMESPACE);
+    let mut asked = Asked::default();
+    for line in log.lines() {
+        let event: Value = serde_json::from_str(line).context("a line is not JSON")?;
+        let object = &event["objectRef"];
+        if event["user"]["username"] != user.as_str() || object["resource"].is_null() {
+            continue;
+        }
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let mut resource = text(&object["resource"]);
+        if let Some(part) = object["subresource"].as_str() {
+            resource = format!("{resource}/{part}");
+        }
+        let right = (text(&object["apiGroup"]), resource, text(&event["verb"]));
+        let allowed = event["annotations"]["authorization.k8s.io/decision"] == "allow";
+        if allowed {
+            &mut asked.used
+        } else {
+            &mut asked.refused
+        }
+        .insert(right);
+    }
+    Ok(asked)
+}
+
+/// Every combination that the roles bound to the operator's account name.
+async fn given(cluster: &Cluster) -> Result<BTreeSet<Right>> {
+    let words = ["get", "clusterrole/operator-role-cluster", "-o", "json"];
+    let role = cluster.kubectl.run(&words).await?;
+    let role: Value = serde_json::from_str(&role).context("kubectl printed no JSON")?;
+    let mut rights = BTreeSet::new();
+    for rule in role["rules"].as_array().context("the role has no rules")? {
+        let words = |field: &str| -> Vec<String> {
+            let values = rule[field].as_array().into_iter().flatten();
+            values
+                .filter_map(|value| value.as_str().map(str::to_owned))
+                .collect()
+        };
+        for group in words("apiGroups") {
+            for resource in words("resources") {
+                for verb in words("verbs") {
+                    rights.insert((group.clone(), resource.clone(), verb));
+                }
+            }
+        }
+    }
+    Ok(rights)
+}

@@ -1,0 +1,69 @@
+//! The tests on Kubernetes: a cluster is made, our images are loaded, the tests run, the cluster is taken down.
+
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::{
+    images,
+    kind::{self, Cache, process},
+    stage::Tally,
+    workspace,
+};
+
+/// How many tests run beside each other: more would wait for the machine's two cores, and then for their deadlines.
+const AT_ONCE: &str = "--test-threads=2";
+
+/// The stage of `cargo xtask test`. A cluster that was there already is used, and stays.
+///
+/// # Errors
+/// When no cluster can be made on this machine, an image cannot be built, or a test fails.
+pub(crate) fn stage(tally: &mut Tally) -> Result<()> {
+    let cache = Cache::open()?;
+    let stays = kind::is_up(&cache)?;
+    let tested = kind::up(&cache)
+        .context("no Kubernetes cluster to test on (--without-kubernetes leaves this stage out)")
+        .and_then(|()| images::build_and_load(images::TESTED))
+        .and_then(|()| all_tests(&cache, tally));
+    if stays {
+        return tested;
+    }
+    let down = kind::down(&cache).context("failed to take the cluster down");
+    tested.and(down)
+}
+
+/// First what the operator does, then whether it had exactly the rights for it.
+fn all_tests(cache: &Cache, tally: &mut Tally) -> Result<()> {
+    tally.run(tests(cache)?.args(["--lib", "--test=kubernetes", "--", AT_ONCE]))?;
+    tally.run(tests(cache)?.arg("--test=rights"))
+}
+
+/// Runs those tests whose names contain `filter`, for `cargo xtask kind test`.
+///
+/// # Errors
+/// When a test fails.
+pub(crate) fn run(cache: &Cache, filter: Option<&str>, operator: &str) -> Result<()> {
+    let mut command = tests(cache)?;
+    command
+        .arg("--test=kubernetes")
+        .args(filter)
+        .args(["--", AT_ONCE, "--nocapture"])
+        .env("OXIDASK_E2E_OPERATOR", operator);
+    process::run(&mut command)
+}
+
+/// `cargo test` on the cluster of `cargo xtask kind up`, whatever `KUBECONFIG` names.
+fn tests(cache: &Cache) -> Result<Command> {
+    let mut command = workspace::cargo(&[
+        "test",
+        "--locked",
+        "--package",
+        "oxidask-e2e",
+        "--features",
+        "kubernetes",
+    ]);
+    command
+        .env_remove("KUBECONFIG")
+        .env("PATH", kind::path_with_tools(cache)?);
+    Ok(command)
+}
