@@ -57,6 +57,8 @@ async fn example(namespace: &Namespace, node: &str) -> Result<String> {
     let words = ["create", "--dry-run=client", "-o", "json", "-f", "-"];
     let json = namespace.cluster.kubectl.feed(&words, &text).await?;
     let mut cluster: Value = serde_json::from_str(&json).context("kubectl printed no JSON")?;
+    // kubectl lays in the namespace of its configuration.
+    cluster["metadata"] = json!({"name": cluster["metadata"]["name"]});
     for part in ["scheduler", "worker"] {
         let pod = &mut cluster["spec"][part]["spec"];
         share(pod, node);

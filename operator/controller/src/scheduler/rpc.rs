@@ -1,6 +1,7 @@
 //! Dask's own RPC, for stock schedulers: the only place where the operator
 //! speaks the Dask wire.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use oxidask_protocol::address::{Address, Scheme};
@@ -105,13 +106,14 @@ impl Rpc {
     }
 
     /// Retires workers without removing them, and waits until none of them
-    /// has a task: what a task leaves behind is moved, too.
+    /// executes a task: what a task leaves behind is moved, too.
     pub(super) async fn retire(
         &mut self,
         addresses: &[String],
         timeout: Duration,
     ) -> Result<Retired, String> {
         let deadline = Instant::now() + timeout;
+        let mut first_seen = HashMap::new();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let answer = self
@@ -142,7 +144,7 @@ impl Rpc {
             };
             let known = self.ask("identity", [], ANSWER).await?;
             let processing = counts(&self.ask("processing", [], ANSWER).await?);
-            let retired = sort_out(addresses, &moved, &known, &processing);
+            let retired = sort_out(addresses, &moved, &known, &processing, &mut first_seen);
             if retired.left.is_empty() || Instant::now() >= deadline {
                 return Ok(retired);
             }
@@ -172,28 +174,61 @@ impl Rpc {
     }
 }
 
-/// Which of the workers are done: gone, or retired and without tasks.
+/// Which of the workers are done: gone, or retired and executing nothing.
+///
+/// `first_seen` keeps, by address, the heartbeat that was the last one when the
+/// worker was first looked at after its retirement began.
 fn sort_out(
     addresses: &[String],
     moved: &Value,
     known: &Value,
     processing: &[(String, u64)],
+    first_seen: &mut HashMap<String, f64>,
 ) -> Retired {
     let workers = known.field("workers");
     let mut retired = Retired::default();
     for address in addresses {
-        let is_known = workers.is_some_and(|workers| workers.field(address).is_some());
+        let info = workers.and_then(|workers| workers.field(address));
         let is_moved = moved.field(address).is_some();
-        let busy = processing
+        let has_tasks = processing
             .iter()
             .any(|(worker, tasks)| worker == address && *tasks > 0);
-        if !is_known || (is_moved && !busy) {
+        let is_done = match info {
+            None => true,
+            Some(info) => is_moved && !(has_tasks && may_execute(info, address, first_seen)),
+        };
+        if is_done {
             retired.done.push(address.clone());
         } else {
             retired.left.push(address.clone());
         }
     }
     retired
+}
+
+/// States of tasks in a worker that a thread may be busy with.
+const EXECUTING: [&str; 4] = ["executing", "long-running", "cancelled", "resumed"];
+
+/// Whether a retired worker that has tasks may execute one of them.
+///
+/// It begins none any more, so those that only wait there will do so for ever,
+/// and are lost to nobody: the scheduler gives them to others when the worker
+/// is gone. What it does is in its heartbeat, of which the first one that comes
+/// after the retirement counts.
+fn may_execute(info: &Value, address: &str, first_seen: &mut HashMap<String, f64>) -> bool {
+    let last_seen = info.field("last_seen").and_then(Value::as_f64);
+    let counts = info
+        .field("metrics")
+        .and_then(|metrics| metrics.field("task_counts"));
+    let (Some(last_seen), Some(counts)) = (last_seen, counts) else {
+        return true;
+    };
+    let first = *first_seen.entry(address.to_owned()).or_insert(last_seen);
+    let executes = EXECUTING.iter().any(|state| {
+        let count = counts.field(state).and_then(Value::as_f64);
+        count.is_some_and(|count| count > 0.0)
+    });
+    executes || last_seen <= first
 }
 
 /// By worker, the length of its list.
@@ -242,9 +277,40 @@ mod tests {
             &moved,
             &known,
             &processing,
+            &mut HashMap::new(),
         );
         assert_eq!(retired.done, addresses(&["gone", "moved"]));
         assert_eq!(retired.left, addresses(&["busy", "stuck"]));
+    }
+
+    #[test]
+    fn a_worker_whose_tasks_only_wait_is_done_after_its_next_heartbeat() {
+        let known = |last_seen: f64, state: &str| {
+            let counts = Value::map([(state, Value::from(1_u64))]);
+            let info = Value::map([
+                ("last_seen", Value::from(last_seen)),
+                ("metrics", Value::map([("task_counts", counts)])),
+            ]);
+            Value::map([("workers", Value::map([("w", info)]))])
+        };
+        let moved = Value::map([("w", Value::map::<String>([]))]);
+        let processing = [("w".to_owned(), 1)];
+        let mut first_seen = HashMap::new();
+        let mut is_done = |known: Value| {
+            sort_out(
+                &addresses(&["w"]),
+                &moved,
+                &known,
+                &processing,
+                &mut first_seen,
+            )
+            .left
+            .is_empty()
+        };
+        assert!(!is_done(known(1.0, "ready")), "this heartbeat may be older");
+        assert!(!is_done(known(1.0, "ready")), "still the same heartbeat");
+        assert!(!is_done(known(2.0, "executing")), "it executes");
+        assert!(is_done(known(3.0, "ready")));
     }
 
     #[test]

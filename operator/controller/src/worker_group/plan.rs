@@ -78,17 +78,21 @@ pub(crate) fn plan(desired: usize, workers: &[Worker], unseen: usize) -> Plan {
 /// tasks, then by bytes of results; the youngest of equals.
 ///
 /// `infos`: what the scheduler knows of each worker, by Deployment; `None` if
-/// it could not be asked. Then a ready worker counts as connected.
+/// it could not be asked. Then a ready worker counts as connected. So does the
+/// replacement of an outdated worker that is ready and about to connect, or a
+/// roll-out would retire what it has just made, again and again.
 pub(crate) fn victims<'a>(
     count: usize,
     workers: &'a [Worker],
     infos: Option<&HashMap<String, WorkerInfo>>,
 ) -> Vec<&'a Worker> {
     let mut candidates: Vec<&Worker> = workers.iter().filter(|worker| !worker.retiring).collect();
+    let rolling = candidates.iter().any(|worker| worker.outdated);
     candidates.sort_by_key(|worker| {
+        let is_replacement = rolling && worker.ready && !worker.outdated;
         let info = infos.and_then(|infos| infos.get(&worker.name));
         let connected = match infos {
-            Some(_) => info.is_some(),
+            Some(_) => info.is_some() || is_replacement,
             None => worker.ready,
         };
         let (processing, results, bytes) = info.map_or((0, 0, 0), |info| {
@@ -283,6 +287,20 @@ mod tests {
                 create: 1,
                 retire: 0
             }
+        );
+    }
+
+    #[test]
+    fn a_roll_out_retires_an_outdated_worker_although_its_replacement_is_not_connected_yet() {
+        let mut workers = [worker("old", 9), worker("new", 1)];
+        workers[0].outdated = true;
+        let infos = HashMap::from([("old".to_owned(), info(0, 5, 100))]);
+        assert_eq!(names(&victims(1, &workers, Some(&infos))), ["old"]);
+        workers[1].ready = false;
+        assert_eq!(
+            names(&victims(1, &workers, Some(&infos))),
+            ["new"],
+            "a broken one goes first"
         );
     }
 
