@@ -104,9 +104,9 @@ async fn node(namespace: &Namespace) -> Result<String> {
     let nodes = Api::<Node>::all(namespace.cluster.client.clone())
         .list(&ListParams::default())
         .await?;
-    let names = nodes
+    let mut names = nodes
         .items
         .into_iter()
         .filter_map(|node| node.metadata.name);
-    names.last().context("the cluster has no node")
+    names.next_back().context("the cluster has no node")
 }
