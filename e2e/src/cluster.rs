@@ -30,6 +30,8 @@ pub struct Cluster {
     pub helm: Tool,
     /// Where the API server writes what operators under test ask of it; only where `cargo xtask kind up` made it.
     pub audit_log: Option<PathBuf>,
+    /// Whether programs that the test starts reach pods by their addresses.
+    pub pods_can_be_reached: bool,
 }
 
 /// How the cluster is reached.
@@ -133,6 +135,7 @@ impl Access {
             kubectl: Tool::new(&self.kubectl, self.kubeconfig.as_deref()),
             helm: Tool::new(Path::new("helm"), self.kubeconfig.as_deref()),
             audit_log: self.audit_log.clone(),
+            pods_can_be_reached: self.namespace.is_some(),
         })
     }
 }

@@ -24,7 +24,8 @@ impl Tool {
     }
 
     /// The kubeconfig that it uses; `None`: as kubectl finds it itself.
-    pub(crate) fn kubeconfig(&self) -> Option<&Path> {
+    #[must_use]
+    pub fn kubeconfig(&self) -> Option<&Path> {
         self.kubeconfig.as_deref()
     }
 

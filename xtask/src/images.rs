@@ -21,7 +21,7 @@ use crate::{
 /// Which images to build.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Names: stock, dask, dask-kubernetes, operator, binaries, notebook; all when none is given.
+    /// Names: stock, dask, dask-kubernetes, stock-operator, operator, binaries, notebook; all when none is given.
     names: Vec<String>,
     /// Load them into the test cluster.
     #[arg(long)]
@@ -54,7 +54,7 @@ enum Base {
 /// Pinned versions, the same as in the project's own environment.
 const CONSTRAINTS: Extra = ("e2e/python/requirements.txt", "constraints.txt");
 
-const IMAGES: [Image; 6] = [
+const IMAGES: [Image; 7] = [
     Image {
         name: "stock",
         base: Base::Python,
@@ -72,6 +72,12 @@ const IMAGES: [Image; 6] = [
         base: Base::Ours("stock"),
         binaries: &[],
         extras: &[CONSTRAINTS],
+    },
+    Image {
+        name: "stock-operator",
+        base: Base::Ours("dask-kubernetes"),
+        binaries: &[],
+        extras: &[],
     },
     Image {
         name: "operator",
@@ -98,6 +104,7 @@ pub(crate) const TESTED: &[&str] = &[
     "stock",
     "dask",
     "dask-kubernetes",
+    "stock-operator",
     "operator",
     "binaries",
     "notebook",

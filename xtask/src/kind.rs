@@ -13,6 +13,7 @@ mod namespaces;
 mod node_image;
 pub(crate) mod packages;
 pub(crate) mod process;
+mod prometheus;
 mod provider;
 
 pub(crate) use self::{

@@ -5,6 +5,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::{
+    env::Python,
     images,
     kind::{self, Cache, process},
     stage::Tally,
@@ -18,13 +19,13 @@ const AT_ONCE: &str = "--test-threads=2";
 ///
 /// # Errors
 /// When no cluster can be made on this machine, an image cannot be built, or a test fails.
-pub(crate) fn stage(tally: &mut Tally) -> Result<()> {
+pub(crate) fn stage(tally: &mut Tally, python: &Python) -> Result<()> {
     let cache = Cache::open()?;
     let stays = kind::is_up(&cache)?;
     let tested = kind::up(&cache)
         .context("no Kubernetes cluster to test on (--without-kubernetes leaves this stage out)")
         .and_then(|()| images::build_and_load(images::TESTED))
-        .and_then(|()| all_tests(&cache, tally));
+        .and_then(|()| all_tests(&cache, tally, python));
     if stays {
         return tested;
     }
@@ -33,9 +34,9 @@ pub(crate) fn stage(tally: &mut Tally) -> Result<()> {
 }
 
 /// First what the operator does, then whether it had exactly the rights for it.
-fn all_tests(cache: &Cache, tally: &mut Tally) -> Result<()> {
-    tally.run(tests(cache)?.args(["--lib", "--test=kubernetes", "--", AT_ONCE]))?;
-    tally.run(tests(cache)?.arg("--test=rights"))
+fn all_tests(cache: &Cache, tally: &mut Tally, python: &Python) -> Result<()> {
+    tally.run(tests(cache, python)?.args(["--lib", "--test=kubernetes", "--", AT_ONCE]))?;
+    tally.run(tests(cache, python)?.arg("--test=rights"))
 }
 
 /// Runs those tests whose names contain `filter`, for `cargo xtask kind test`.
@@ -43,7 +44,7 @@ fn all_tests(cache: &Cache, tally: &mut Tally) -> Result<()> {
 /// # Errors
 /// When a test fails.
 pub(crate) fn run(cache: &Cache, filter: Option<&str>, operator: &str) -> Result<()> {
-    let mut command = tests(cache)?;
+    let mut command = tests(cache, &Python::ensure()?)?;
     command
         .arg("--test=kubernetes")
         .args(filter)
@@ -53,7 +54,7 @@ pub(crate) fn run(cache: &Cache, filter: Option<&str>, operator: &str) -> Result
 }
 
 /// `cargo test` on the cluster of `cargo xtask kind up`, whatever `KUBECONFIG` names.
-fn tests(cache: &Cache) -> Result<Command> {
+fn tests(cache: &Cache, python: &Python) -> Result<Command> {
     let mut command = workspace::cargo(&[
         "test",
         "--locked",
@@ -64,6 +65,17 @@ fn tests(cache: &Cache) -> Result<Command> {
     ]);
     command
         .env_remove("KUBECONFIG")
+        .env("OXIDASK_STOCK_CHART", stock_chart(python)?)
         .env("PATH", kind::path_with_tools(cache)?);
     Ok(command)
+}
+
+/// The chart of the stock operator, which comes with the package dask-kubernetes.
+fn stock_chart(python: &Python) -> Result<String> {
+    let find = "import importlib.util; print(*importlib.util.find_spec('dask_kubernetes').submodule_search_locations)";
+    let package = process::read(&mut python.command(&["-c", find]))
+        .context("dask-kubernetes is not in the Python environment")?;
+    Ok(format!(
+        "{package}/operator/deployment/helm/dask-kubernetes-operator"
+    ))
 }

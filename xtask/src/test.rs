@@ -64,7 +64,7 @@ const STAGES: &[Stage] = &[
     Stage {
         name: "kubernetes",
         needs_kubernetes: true,
-        run: |tally, _| kubernetes::stage(tally),
+        run: kubernetes::stage,
     },
 ];
 

@@ -10,7 +10,7 @@ use k8s_openapi::api::{
 use kube::api::ListParams;
 use oxidask_e2e::{
     image,
-    namespace::{Namespace, with_temp_namespace},
+    namespace::{Namespace, with_temp_namespace, with_temp_namespace_alone},
     operator, wait,
 };
 use oxidask_operator_api::experiment::ExperimentRow;
@@ -31,7 +31,7 @@ const PROGRAM: &str = include_str!("python/cell.py");
 
 #[test]
 fn pi_over_nodes_and_cores_is_measured_although_the_operator_is_killed_in_the_middle() {
-    with_temp_namespace(async |namespace| {
+    with_temp_namespace_alone(async |namespace, alone| {
         operator::ensure(&namespace.cluster).await?;
         let what = "workload: {python: {}}\n  sizes: [20000]\n  nodes: [1, 2, 3]\n  cores: [1, 2]\n  report: {enabled: false}";
         namespace.apply(&experiment("pi", what, 120)).await?;
@@ -40,7 +40,7 @@ fn pi_over_nodes_and_cores_is_measured_although_the_operator_is_killed_in_the_mi
         let status = until(namespace, "pi", "the end", async |status| {
             if status.rows.len() > 2 * kills && kills < 2 {
                 kills += 1;
-                operator::kill(namespace).await?;
+                operator::kill(namespace, alone).await?;
             }
             note_spread(namespace, &mut spread).await?;
             Ok(status.end_time.is_some())

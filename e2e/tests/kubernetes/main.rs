@@ -9,5 +9,7 @@ mod kube_cluster;
 mod lifecycle;
 mod manifest;
 mod options;
+mod prometheus;
+mod takeover;
 mod trouble;
 mod tutorial;

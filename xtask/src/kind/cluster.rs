@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{
     cache::Cache,
-    go, lock, namespaces, process,
+    go, lock, namespaces, process, prometheus,
     provider::{Provider, kubeconfig},
 };
 use crate::workspace;
@@ -218,10 +218,10 @@ pub(crate) fn exec(cache: &Cache, command: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// PATH with kubectl and helm first.
+/// PATH with kubectl, helm and Prometheus first.
 ///
 /// # Errors
-/// When one of them cannot be built.
+/// When one of them cannot be had.
 pub(crate) fn path_with_tools(cache: &Cache) -> Result<OsString> {
     let mut folders = Vec::new();
     for name in ["kubectl", "helm"] {
@@ -229,6 +229,7 @@ pub(crate) fn path_with_tools(cache: &Cache) -> Result<OsString> {
         let folder = tool.parent().context("a tool lies in no folder")?;
         folders.push(folder.to_path_buf());
     }
+    folders.extend(prometheus::folder(cache)?);
     folders.extend(std::env::split_paths(
         &std::env::var_os("PATH").unwrap_or_default(),
     ));
