@@ -31,13 +31,15 @@ def times_better(factor: float, *, higher_is_better: bool = False) -> dict:
 
 @dataclass(frozen=True)
 class Comparison:
+    """Two series; stock's is empty where only ours was measured."""
+
     metric: Metric
     ours: list[float]
     stock: list[float]
 
     @property
     def medians(self) -> tuple[float, float]:
-        return statistics.median(self.ours), statistics.median(self.stock)
+        return statistics.median(self.ours), statistics.median(self.stock or [float("nan")])
 
     @property
     def ratio(self) -> float:
@@ -47,6 +49,8 @@ class Comparison:
 
     def interval(self, draws: int = 2000) -> tuple[float, float]:
         """The middle 90 % of the ratio over samples drawn with replacement (bootstrap)."""
+        if not self.stock:
+            return float("nan"), float("nan")
         rng = random.Random(0)
         ratios = []
         for _ in range(draws):

@@ -32,5 +32,5 @@ def compare(
             [values[metric.name] for values in series[False] if metric.name in values],
         )
         for metric in metrics
-        if all(any(metric.name in values for values in side) for side in series.values())
+        if any(metric.name in values for values in series[True])
     ]

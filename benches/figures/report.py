@@ -48,9 +48,12 @@ def table(comparisons: list[Comparison]) -> str:
         ours, stock = comparison.medians
         low, high = comparison.interval()
         metric = comparison.metric
+        compared = [f"{stock:.4g}", f"{comparison.ratio:.3g}", f"{low:.3g} – {high:.3g}"]
+        if not comparison.stock or not stock:
+            compared = [f"{stock:.4g}" if comparison.stock else "–", "–", "–"]
         lines.append(
-            f"| {metric.name} | {metric.unit} | {ours:.4g} | {stock:.4g} | {comparison.ratio:.3g} "
-            f"| {low:.3g} – {high:.3g} | {metric.target} | {comparison.verdict} |"
+            f"| {metric.name} | {metric.unit} | {ours:.4g} | {' | '.join(compared)} "
+            f"| {metric.target} | {comparison.verdict} |"
         )
     return "\n".join(lines)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from distributed import Client
@@ -45,6 +45,10 @@ class Side:
             f"{scheduler or f'{DASK} scheduler'} {SCHEDULER_OPTIONS}",
             f"{worker or f'{DASK} worker'} {WORKER_OPTIONS}",
         )
+
+    def with_stock_workers(self) -> Side:
+        """The same scheduler; for rows that are about it alone."""
+        return replace(self, worker=Side.stock().worker)
 
 
 class Cluster(clusters.Cluster):

@@ -11,7 +11,7 @@ from distributed import Client
 from ..metric import Metric, times_better
 from ..side import Side, cluster, connected
 
-SENTENCE = "Submit to result of one task on one real worker, submits 50 ms apart, p50"
+SENTENCE = "Submit to result of one task on one stock worker, submits 50 ms apart, p50"
 
 COUNT = 100
 #: Seconds between submits, longer than any batching on the way.
@@ -57,7 +57,7 @@ class Clock:
 
 
 def measure(side: Side) -> dict[str, float]:
-    with cluster(side) as started:
+    with cluster(side.with_stock_workers()) as started:
         started.start_worker()
         with connected(started, 1) as client:
             clock = Clock(client)

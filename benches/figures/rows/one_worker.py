@@ -10,7 +10,7 @@ from .. import workloads
 from ..metric import Metric, at_most, times_better
 from ..side import Side, cluster, connected
 
-SENTENCE = "Map of 10,000 on one real worker: throughput, and CPU of scheduler and worker per task"
+SENTENCE = "Map of 10,000 on one stock worker: throughput, and CPU of scheduler and worker per task"
 
 COUNT = 10_000
 
@@ -24,7 +24,7 @@ METRICS = [
 
 
 def measure(side: Side) -> dict[str, float]:
-    with cluster(side) as started:
+    with cluster(side.with_stock_workers()) as started:
         started.start_worker()
         with connected(started, 1) as client:
             wait(workloads.map_by_value(client, 200)[0])
