@@ -40,7 +40,10 @@ def main() -> int:
     for name in names if args.name == "all" else [args.name]:
         module = row(name)
         measure = getattr(module, "measure_quick", module.measure) if args.quick else module.measure
-        comparisons = paired.compare(ours, stock, module.METRICS, measure, args.rounds)
+        part = report.RESULTS / f"{name}.part.json" if args.resume else None
+        comparisons = paired.compare(ours, stock, module.METRICS, measure, args.rounds, part)
+        if part:
+            part.unlink()
         print(f"\n{module.SENTENCE}\n{report.table(comparisons)}")
         if compared and args.rounds >= 5 and not args.quick:
             command = f"cargo xtask bench {name}"
@@ -54,6 +57,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--scheduler", help="our program; without any of ours, stock meets stock")
     parser.add_argument("--worker", help="our program")
     parser.add_argument("--rounds", type=int, default=5, help="of both sides")
+    parser.add_argument(
+        "--resume", action="store_true", help="keep whole rounds, and go on after those of a run cut off"
+    )
     parser.add_argument("--quick", action="store_true", help="leave the longest parts out")
     return parser.parse_args()
 

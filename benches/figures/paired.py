@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 from .metric import Comparison, Metric
 from .side import Side
@@ -14,10 +16,17 @@ def compare(
     metrics: list[Metric],
     measure: Callable[[Side], dict[str, float]],
     rounds: int,
+    part: Path | None = None,
 ) -> list[Comparison]:
-    """Measures A B B A A B …; each measurement has processes of its own."""
-    series: dict[bool, list[dict[str, float]]] = {True: [], False: []}
-    for number in range(rounds):
+    """Measures A B B A A B …; each measurement has processes of its own.
+
+    Whole rounds are kept in `part`, if it is given, and those that stand there count.
+    """
+    done: list[dict[str, dict[str, float]]] = []
+    if part and part.exists():
+        done = json.loads(part.read_text())
+    series = {is_ours: [one["ours" if is_ours else "stock"] for one in done] for is_ours in (True, False)}
+    for number in range(len(done), rounds):
         order = (True, False) if number % 2 == 0 else (False, True)
         for is_ours in order:
             side = ours if is_ours else stock
@@ -25,6 +34,9 @@ def compare(
             series[is_ours].append(values)
             shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
             print(f"round {number + 1} {side.label:>6}: {shown}", flush=True)
+        if part:
+            done.append({"ours": series[True][-1], "stock": series[False][-1]})
+            part.write_text(json.dumps(done))
     return [
         Comparison(
             metric,
