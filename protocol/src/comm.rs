@@ -19,7 +19,7 @@ use tokio_rustls::rustls::{ClientConfig, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use crate::address::{Address, Scheme};
-use crate::frame::{FrameDecoder, Limits, MessageHead, encode};
+use crate::frame::{FrameDecoder, Limits, Memory, MessageHead, encode};
 use crate::handshake::Handshake;
 use crate::message::{decode_one, encode_one};
 use crate::wire::Encode;
@@ -366,17 +366,32 @@ impl CommReader {
 
     /// Takes in bytes; false if the peer closed the connection between two messages.
     async fn receive(&mut self) -> Result<bool, CommError> {
-        let (space, limit) = self.decoder.space();
-        let mut space = bytes::BufMut::limit(space, limit);
-        let n = match &mut self.input {
-            Input::Tcp(stream) => stream.read_buf(&mut space).await,
-            Input::Tls(stream) => stream.read_buf(&mut space).await,
-        }
-        .map_err(io(&self.peer))?;
+        let n = if let Some(space) = self.decoder.lent() {
+            let n = match &mut self.input {
+                Input::Tcp(stream) => stream.read(space).await,
+                Input::Tls(stream) => stream.read(space).await,
+            }
+            .map_err(io(&self.peer))?;
+            self.decoder.filled(n);
+            n
+        } else {
+            let (space, limit) = self.decoder.space();
+            let mut space = bytes::BufMut::limit(space, limit);
+            match &mut self.input {
+                Input::Tcp(stream) => stream.read_buf(&mut space).await,
+                Input::Tls(stream) => stream.read_buf(&mut space).await,
+            }
+            .map_err(io(&self.peer))?
+        };
         if n == 0 && !self.decoder.is_between_messages() {
             return Err(CommError::Closed(self.peer.clone()));
         }
         Ok(n > 0)
+    }
+
+    /// Puts large frames of later messages into this memory, where it has room.
+    pub fn set_memory(&mut self, memory: Arc<dyn Memory>) {
+        self.decoder.set_memory(memory);
     }
 
     /// A message that has arrived already, without waiting.

@@ -31,6 +31,11 @@ const SOAKS: &[Soak] = &[
         run: |tally, python, rest| conformance(tally, python, Some(rest)),
     },
     Soak {
+        name: "chaos",
+        sentence: "executors and workers killed for 60 s under a map-reduce that checks its sums",
+        run: chaos,
+    },
+    Soak {
         name: "fuzz",
         sentence: "each fuzz target of protocol for 5 minutes, or for the seconds given",
         run: |_, _, rest| fuzz::soak(rest),
@@ -53,6 +58,21 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut report = Report::default();
     report.run(soak.name, |tally| (soak.run)(tally, &python, &args.rest));
     report.close()
+}
+
+/// Our scheduler and four of our workers, which are killed at random.
+fn chaos(tally: &mut Tally, python: &Python, rest: &[String]) -> Result<()> {
+    let binaries = Binaries::build()?;
+    let built = "both programs are built";
+    let mut command = python.command(&["-m", "chaos"]);
+    command.current_dir(crate::workspace::root().join("e2e/python"));
+    command
+        .arg("--scheduler")
+        .arg(binaries.scheduler.as_ref().context(built)?)
+        .arg("--worker")
+        .arg(binaries.worker.as_ref().context(built)?)
+        .args(rest);
+    tally.run(&mut command)
 }
 
 /// Runs the conformance ids against our scheduler: those of dask's wheel alone, or with `whole`

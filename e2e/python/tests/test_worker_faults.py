@@ -137,3 +137,48 @@ def test_sigterm_finishes_what_runs_and_moves_what_only_it_has(own: Client, clus
     assert running.result(timeout=30) == "done"
     assert value.result(timeout=30) == list(range(1000))
     assert runs.read_text() == ".", "it was computed once"
+
+
+def test_second_sigterm_ends_the_worker_at_once(one: Client, cluster: Cluster) -> None:
+    running = one.submit(time.sleep, 60)
+    wait_until(lambda: any(one.processing().values()), what="a task runs")
+    worker = cluster.processes[1]
+    os.kill(worker.pid, signal.SIGTERM)
+
+    def closing() -> bool:
+        (known,) = one.scheduler_info(n_workers=-1)["workers"].values()
+        return known["status"] == "closing_gracefully"
+
+    wait_until(closing, what="the worker drains")
+    start = time.monotonic()
+    os.kill(worker.pid, signal.SIGTERM)
+    wait_until(lambda: not worker.is_alive(), seconds=10, what="it ends")
+    assert time.monotonic() - start < 5
+    assert not running.done()
+
+
+def test_unpickling_that_ends_the_process_fails_that_task_alone(one: Client) -> None:
+    class Exits:
+        def __reduce__(self):
+            return os._exit, (9,)
+
+    scattered = one.scatter(Exits(), hash=False)
+    good = one.map(lambda x: x + 1, range(5), pure=False)
+    with pytest.raises(KilledWorker, match="exit status: 9"):
+        one.submit(repr, scattered).result(timeout=120)
+    assert one.gather(good) == list(range(1, 6))
+
+
+def test_unpickling_that_blocks_keeps_only_its_own_thread(cluster: Cluster) -> None:
+    cluster.start_worker(name="a", nthreads=2)
+
+    class Blocks:
+        def __reduce__(self):
+            return time.sleep, (60,)
+
+    with Client(cluster.address, timeout=30) as client:
+        scattered = client.scatter(Blocks(), hash=False)
+        blocked = client.submit(repr, scattered)
+        wait_until(lambda: any(client.processing().values()), what="it is being unpickled")
+        assert client.gather(client.map(lambda x: x + 1, range(5), pure=False)) == list(range(1, 6))
+        assert not blocked.done()

@@ -1,8 +1,10 @@
 //! Reading the frames of messages from a stream of bytes.
 
+use std::sync::Arc;
+
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::Limits;
+use super::{Limits, Memory, Room, encode::SHARD};
 use crate::{DecodeError, DecodeErrorKind, Place};
 
 /// Messages up to this size are read into one buffer, and so are neighbouring small frames of larger messages.
@@ -31,6 +33,8 @@ pub struct FrameDecoder {
     /// Bytes of lengths and small messages, and the head of the next message.
     buffer: BytesMut,
     state: State,
+    /// Where large frames go, if not to the heap.
+    memory: Option<Arc<dyn Memory>>,
 }
 
 #[derive(Debug)]
@@ -65,8 +69,11 @@ struct Large {
     group: usize,
     /// Their bytes.
     group_bytes: usize,
-    /// What has arrived of them.
+    /// What has arrived of them, if it is on the heap.
     current: BytesMut,
+    /// Where they go otherwise, and how much has arrived.
+    room: Option<(Box<dyn Room>, usize)>,
+    memory: Option<Arc<dyn Memory>>,
 }
 
 impl FrameDecoder {
@@ -76,6 +83,34 @@ impl FrameDecoder {
             limits,
             buffer: BytesMut::new(),
             state: State::Lengths,
+            memory: None,
+        }
+    }
+
+    /// Puts large frames of messages that have not begun into this memory, where it has room.
+    pub fn set_memory(&mut self, memory: Arc<dyn Memory>) {
+        self.memory = Some(memory);
+    }
+
+    /// Where the next bytes go, if it is memory that was lent; say how many with [`filled`](Self::filled).
+    pub fn lent(&mut self) -> Option<&mut [u8]> {
+        match &mut self.state {
+            State::Large(Large {
+                room: Some((room, filled)),
+                ..
+            }) => Some(&mut room.bytes()[*filled..]),
+            _ => None,
+        }
+    }
+
+    /// So many bytes were put into the memory that [`lent`](Self::lent) gave.
+    pub fn filled(&mut self, count: usize) {
+        if let State::Large(Large {
+            room: Some((_, filled)),
+            ..
+        }) = &mut self.state
+        {
+            *filled += count;
         }
     }
 
@@ -86,7 +121,8 @@ impl FrameDecoder {
 
     /// Where the next bytes of the stream go, and how many may be put there.
     ///
-    /// The limit keeps bytes of the following frame or message out of the buffer of a large frame.
+    /// The limit keeps bytes of the following frame or message out of the buffer of a large frame. Not to be called
+    /// while [`lent`](Self::lent) gives memory.
     pub fn space(&mut self) -> (&mut BytesMut, usize) {
         let missing = match &mut self.state {
             State::Large(large) => {
@@ -131,7 +167,7 @@ impl FrameDecoder {
             self.state = if total <= SMALL {
                 State::Small { lengths, total }
             } else {
-                State::Large(Large::new(lengths))
+                State::Large(Large::new(lengths, self.memory.clone()))
             };
         }
         let frames = match &mut self.state {
@@ -265,43 +301,72 @@ impl FrameDecoder {
 }
 
 impl Large {
-    fn new(lengths: Vec<usize>) -> Self {
+    fn new(lengths: Vec<usize>, memory: Option<Arc<dyn Memory>>) -> Self {
         let mut large = Self {
             done: Vec::with_capacity(lengths.len()),
             lengths,
             group: 0,
             group_bytes: 0,
             current: BytesMut::new(),
+            room: None,
+            memory,
         };
         large.next_group();
         large
     }
 
-    /// Takes a large frame, or as many small ones as fit a small buffer.
+    /// Takes a large frame, or as many small ones as fit a small buffer. In memory that is lent, the shards of one
+    /// value stay together.
     fn next_group(&mut self) {
         (self.group, self.group_bytes) = (0, 0);
+        let mut before = 0;
         for length in &self.lengths[self.done.len()..] {
-            if self.group > 0 && self.group_bytes + length > SMALL {
+            let continues = self.memory.is_some() && before == SHARD;
+            if self.group > 0 && self.group_bytes + length > SMALL && !continues {
                 break;
             }
             self.group += 1;
             self.group_bytes += length;
+            before = *length;
         }
+        if self.group_bytes > SMALL {
+            let room = self
+                .memory
+                .as_ref()
+                .and_then(|memory| memory.room(self.group_bytes));
+            self.room = room.map(|room| (room, 0));
+        }
+    }
+
+    /// How much of the group has arrived.
+    fn have(&self) -> usize {
+        self.room
+            .as_ref()
+            .map_or(self.current.len(), |(_, filled)| *filled)
     }
 
     /// Moves bytes that arrived with the lengths, and gives the frames when the last is complete.
     fn fill(&mut self, buffer: &mut BytesMut) -> Option<Vec<Bytes>> {
         while self.group > 0 {
-            let missing = self.group_bytes - self.current.len();
+            let missing = self.group_bytes - self.have();
             let have = missing.min(buffer.len());
             if have > 0 {
-                self.current.extend_from_slice(&buffer[..have]);
+                match &mut self.room {
+                    Some((room, filled)) => {
+                        room.bytes()[*filled..*filled + have].copy_from_slice(&buffer[..have]);
+                        *filled += have;
+                    }
+                    None => self.current.extend_from_slice(&buffer[..have]),
+                }
                 buffer.advance(have);
             }
             if have < missing {
                 return None;
             }
-            let mut body = std::mem::take(&mut self.current).freeze();
+            let mut body = match self.room.take() {
+                Some((room, _)) => room.freeze(),
+                None => std::mem::take(&mut self.current).freeze(),
+            };
             let first = self.done.len();
             for length in &self.lengths[first..first + self.group] {
                 self.done.push(body.split_to(*length));

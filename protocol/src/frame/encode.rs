@@ -6,7 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 const INLINE_FRAME: usize = 64 * 1024;
 
 /// Size at which stock peers cut a large buffer (`distributed.comm.shard`).
-const SHARD: usize = 64 << 20;
+pub(super) const SHARD: usize = 64 << 20;
 
 /// The bytes of a message as a list of buffers to write in order.
 ///

@@ -2,12 +2,14 @@
 
 mod decode;
 mod encode;
+mod memory;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use decode::SMALL;
 pub use decode::{FrameDecoder, MessageHead};
 pub use encode::{encode, encode_head};
+pub use memory::{Memory, Room};
 
 /// What a peer may announce before the connection is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -151,3 +151,61 @@ fn first_part_ends_where_the_stock_writer_ends_it() {
         5
     );
 }
+
+/// Lends heap memory for frames of at least `.0` bytes.
+#[derive(Debug)]
+struct Lender(usize);
+
+#[derive(Debug)]
+struct Lent(Vec<u8>);
+
+impl Memory for Lender {
+    fn room(&self, length: usize) -> Option<Box<dyn Room>> {
+        (length >= self.0).then(|| Box::new(Lent(vec![0; length])) as Box<dyn Room>)
+    }
+}
+
+impl Room for Lent {
+    fn bytes(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+
+    fn freeze(self: Box<Self>) -> Bytes {
+        Bytes::from(self.0)
+    }
+}
+
+#[test]
+fn large_frames_go_into_memory_that_is_lent() {
+    let messages = [
+        vec![Bytes::from_static(b"abc"), Bytes::from(vec![7; 200_000])],
+        vec![Bytes::from(vec![1; 300_000]), Bytes::from(vec![2; 150_000])],
+        vec![Bytes::from_static(b"end")],
+    ];
+    let stream: Vec<u8> = messages.iter().flat_map(|m| wire(m)).collect();
+    for (step, from) in [(1000, 0), (65_536, 180_000), (usize::MAX, 0)] {
+        let mut decoder = FrameDecoder::new(Limits::default());
+        decoder.set_memory(std::sync::Arc::new(Lender(from)));
+        let (mut rest, mut out, mut lent) = (&stream[..], Vec::new(), 0);
+        while !rest.is_empty() {
+            let n = if let Some(space) = decoder.lent() {
+                let n = step.min(space.len()).min(rest.len());
+                space[..n].copy_from_slice(&rest[..n]);
+                decoder.filled(n);
+                lent += n;
+                n
+            } else {
+                let (space, limit) = decoder.space();
+                let n = step.min(limit).min(rest.len());
+                space.extend_from_slice(&rest[..n]);
+                n
+            };
+            rest.advance(n);
+            while let Some(message) = decoder.poll().unwrap() {
+                out.push(message);
+            }
+        }
+        assert_eq!(out, messages, "step {step}");
+        assert!(lent > 0 || step == usize::MAX, "step {step}");
+    }
+}

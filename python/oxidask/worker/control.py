@@ -77,6 +77,13 @@ class Control:
 
     def _drop(self, document: dict[str, Any], parts: list[Any]) -> None:
         self._store.drop(document["ids"])
+        self.return_segments()
+
+    def return_segments(self) -> None:
+        """Tells the parent which of its segments it may use again."""
+        ids = self._store.returned()
+        if ids:
+            self.send({"op": "unmapped", "ids": ids})
 
     def _took(self, document: dict[str, Any], parts: list[Any]) -> None:
         for fd in document["fds"]:

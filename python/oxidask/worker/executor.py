@@ -31,6 +31,7 @@ def serve(tasks: Channel, second: Channel) -> None:
     store = Store()
     control = Control(second, store)
     runner = Runner(tasks, store, settings["parent"])
+    runner.return_segments = control.return_segments
     pool = Pool(runner, settings["nthreads"], f"{settings['name']}-Dask-Default-Threads")
     configure(settings)
     attach(settings, parts, runner, control, store)

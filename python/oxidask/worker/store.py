@@ -49,6 +49,32 @@ class Raw:
         return values.deserialise(self.header, frames)
 
 
+class Lease:
+    """A segment of the parent that is mapped here, or will be: the parent keeps it until this is gone."""
+
+    __slots__ = ("_returned", "id")
+
+    def __init__(self, id: int, returned: deque[int]) -> None:
+        self.id = id
+        self._returned = returned
+
+    def __del__(self) -> None:
+        # Anywhere, perhaps while a lock is held: the parent is told later.
+        self._returned.append(self.id)
+
+
+class Leased(Raw):
+    """A value whose frames lie in segments of the parent, or were sent along.
+
+    `places`: for each frame (path, offset, length, lease), or None for the next one of `frames`.
+    """
+
+    __slots__ = ()
+
+    def open(self) -> Any:
+        return values.deserialise(self.header, values.map_segments(self.places, self.frames))
+
+
 class Store:
     """Values by the parent's number, and the numbers by key for code that asks by key."""
 
@@ -64,6 +90,7 @@ class Store:
         self._sealing: deque[tuple[int, Any]] = deque()
         self._sealer: threading.Thread | None = None
         self._seal_wanted = threading.Semaphore(0)
+        self._returned: deque[int] = deque()
         self.on_sealed: Callable[[int, bytes, list[Any]], None] | None = None
 
     def put(self, id: int, key: Any, value: Any, actor: bool = False) -> None:
@@ -73,6 +100,25 @@ class Store:
             self._actor_ids[id] = key
             value = _ActorSlot(key)
         self._values[id] = value
+
+    def put_leased(self, id: int, key: Any, header: bytes, places: Sequence[Any], frames: list[Any], proc: str) -> None:
+        """As `put_raw`; `places` as the parent sends them: (segment, descriptor, offset, length) or None."""
+        leases: dict[int, Lease] = {}
+        for place in places:
+            if place is not None and place[0] not in leases:
+                leases[place[0]] = Lease(place[0], self._returned)
+        located = [place and (f"{proc}{place[1]}", place[2], place[3], leases[place[0]]) for place in places]
+        self.put_raw(id, key, Leased(header, frames, places=located))
+
+    def has_returned(self) -> bool:
+        return bool(self._returned)
+
+    def returned(self) -> list[int]:
+        """Segments that nothing here needs any more, since the last call."""
+        ids = []
+        while self._returned:
+            ids.append(self._returned.popleft())
+        return ids
 
     def put_raw(self, id: int, key: Any, raw: Raw) -> None:
         self._name(id, key)
@@ -89,10 +135,10 @@ class Store:
         except KeyError:
             raise Absent(id) from None
         kind = type(value)
-        if kind is Raw:
+        if kind is Raw or kind is Leased:
             with value.lock:
                 current = self._values.get(id, value)
-                if type(current) is Raw:
+                if isinstance(current, Raw):
                     opened = current.open()
                     if id in self._values:
                         self._values[id] = opened

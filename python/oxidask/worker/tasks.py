@@ -165,6 +165,8 @@ class Runner:
         self.loop_call: Any = None
         """Runs a coroutine function on the worker's event loop: ``loop_call(function, callback)``."""
         self.meter: Any = None
+        self.return_segments: Any = None
+        """Tells the parent which of its memory is not used here any more."""
 
     def thread_locals(self, pool: Pool) -> Any:
         """Makes this thread one of the pool's; gives a test whether it stays."""
@@ -210,6 +212,8 @@ class Runner:
                 return work
             if self._reports:
                 self.flush()
+            if self._store.has_returned():
+                self.return_segments()
             with self._leader:
                 if queue:
                     continue
@@ -236,6 +240,11 @@ class Runner:
                 elif kind == 2:
                     path = dependency[4] if type(dependency[4]) is str else self._proc + str(dependency[4])
                     self._store.put_raw(dependency[1], dependency[0], Raw(dependency[3], None, path, dependency[5]))
+                elif kind == 3:
+                    count = dependency[4].count(None)
+                    frames = parts[at : at + count]
+                    at += count
+                    self._store.put_leased(dependency[1], dependency[0], *dependency[3:5], frames, self._proc)
             self._queue.append(Task(fields, buffers))
 
     # Running them

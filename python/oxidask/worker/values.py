@@ -6,6 +6,8 @@ worker that only sees those never imports ``distributed``. Everything else goes 
 
 from __future__ import annotations
 
+import contextlib
+import mmap
 import os
 import pickle
 import sys
@@ -20,6 +22,12 @@ INLINE = 4096
 
 _ALIGN = 64
 """Frames in a memory file start at multiples of this: NumPy's and Arrow's vector code wants it. Unit: bytes."""
+
+_POPULATE = 1 << 20
+"""Memory files from this size on are mapped with all their pages at once. Unit: bytes."""
+
+_MADV_POPULATE_READ = 22
+"""``linux/mman.h``; Python has no name for it."""
 
 _PLAIN = (int, float, complex, bool, type(None))
 _SHARD = 64 << 20
@@ -235,8 +243,31 @@ def _merged(fields: dict[str, Any], frames: list[Any]) -> list[Any]:
     whole = []
     for count, offset in zip(counts, fields["split-offsets"], strict=True):
         pieces = frames[offset : offset + count]
-        whole.append(pieces[0] if count == 1 else bytearray().join(pieces))
+        if count == 1:
+            whole.append(pieces[0])
+        else:
+            adjacent = _adjacent(pieces)
+            whole.append(bytearray().join(pieces) if adjacent is None else adjacent)
     return whole
+
+
+def _adjacent(pieces: list[Any]) -> memoryview | None:
+    """One view of all pieces if they follow each other in one writable mapping; they were one frame before."""
+    first = pieces[0]
+    if not all(type(piece) is memoryview and not piece.readonly and piece.obj is first.obj for piece in pieces):
+        return None
+    import ctypes
+
+    def address(view: Any) -> int:
+        return ctypes.addressof(ctypes.c_char.from_buffer(view))
+
+    base = memoryview(first.obj)
+    start = end = address(first) - address(base)
+    for piece in pieces:
+        if address(piece) - address(base) != end:
+            return None
+        end += len(piece)
+    return base[start:end]
 
 
 def _deserialise_array(sub: dict[str, Any], frame: Any) -> Any:
@@ -298,17 +329,47 @@ def _seal(fd: int) -> None:
 
 def map_memory_file(path: str, places: Sequence[tuple[int, int]]) -> list[Any]:
     """The frames of a memory file of the parent, as private writable memory: a write copies its page."""
-    import mmap
+    view = memoryview(_map(path))
+    return [view[offset : offset + length] for offset, length in places]
 
+
+class _Mapping(mmap.mmap):
+    """A mapping that keeps what lent its memory."""
+
+    lease: Any = None
+
+
+def map_segments(places: Sequence[tuple[str, int, int, Any] | None], sent: Sequence[Any]) -> list[Any]:
+    """As `map_memory_file`, for frames in several files: (path, offset, length, lease), or None for the next one of
+    `sent`. Each lease lives as long as the memory of its file is used."""
+    rest = iter(sent)
+    views: dict[str, memoryview] = {}
+    frames = []
+    for place in places:
+        if place is None:
+            frames.append(next(rest))
+            continue
+        path, offset, length, lease = place
+        if path not in views:
+            mapping = _map(path)
+            mapping.lease = lease
+            views[path] = memoryview(mapping)
+        frames.append(views[path][offset : offset + length])
+    return frames
+
+
+def _map(path: str) -> _Mapping:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         size = os.fstat(fd).st_size
-        flags = mmap.MAP_PRIVATE | (mmap.MAP_POPULATE if size >= 1 << 20 else 0)
-        mapping = mmap.mmap(fd, size, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+        mapping = _Mapping(fd, size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
     finally:
         os.close(fd)
-    view = memoryview(mapping)
-    return [view[offset : offset + length] for offset, length in places]
+    if size >= _POPULATE:
+        # MAP_POPULATE would copy all pages of a private writable mapping. Kernels before 5.14 do not know this.
+        with contextlib.suppress(OSError):
+            mapping.madvise(_MADV_POPULATE_READ)
+    return mapping
 
 
 def error_payload(text: str) -> tuple[bytes, list[Any]]:

@@ -17,6 +17,7 @@ use crate::{
     input::{GetDataReply, Input, Inputs, Request},
     neighbours::Neighbours,
     shared::{self, Shared},
+    store::Segments,
 };
 
 /// Connections kept open to one peer.
@@ -43,6 +44,8 @@ pub(crate) struct Peers {
     pub(crate) connect_timeout: Duration,
     pub(crate) stall_timeout: Duration,
     neighbours: Neighbours,
+    /// Where values are received.
+    pub(crate) segments: Segments,
     idle: Arc<Mutex<HashMap<String, Vec<Comm>>>>,
     /// By address: the process whose memory can be shared, or none if it cannot.
     sharing: Arc<Mutex<HashMap<String, Option<u32>>>>,
@@ -60,6 +63,7 @@ impl Peers {
             connect_timeout,
             stall_timeout,
             neighbours,
+            segments: Segments::default(),
             idle: Arc::default(),
             sharing: Arc::default(),
         }
@@ -206,6 +210,7 @@ impl Peers {
             )
         };
         let fail = |error: CommError| (chain(&error), kept);
+        comm.reader.set_memory(Arc::new(self.segments.clone()));
         comm.writer
             .write(&request(keys, who, share.is_some()))
             .await

@@ -99,6 +99,9 @@ impl Driver {
             let input = entry.input().ok_or_else(|| Unready::Lost(key.clone()))?;
             entry.in_executor = true;
             entry.last_used = id;
+            if let crate::executor::wire::Input::Segments { segments, .. } = &input {
+                self.leases.grant(segments);
+            }
             dependencies.push((key.clone(), entry.id, input));
         }
         let pickle = pickled_object(&start.run_spec.payload).map_err(Unready::Malformed)?;

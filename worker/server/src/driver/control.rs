@@ -18,6 +18,14 @@ impl Driver {
         }
         match message.op() {
             "sealed" => self.sealed(&message),
+            "unmapped" => {
+                let ids = message
+                    .fields
+                    .field("ids")
+                    .and_then(Value::as_array)
+                    .unwrap_or_default();
+                self.leases.give_back(ids.iter().filter_map(Value::as_u64));
+            }
             "secede" => {
                 if let (Some(key), Some(seconds)) = (message.key(), message.f64("duration")) {
                     self.seceded(key, seconds);
@@ -146,8 +154,9 @@ impl Driver {
         if let Some((_, entry)) = self.store.by_id(id) {
             if message.flag("pinned") {
                 entry.pinned = true;
-            } else if !entry.actor {
-                // An actor is serialised as a proxy, which is no copy of its value.
+            } else if !entry.actor && entry.payload.is_none() {
+                // An actor is serialised as a proxy, which is no copy of its value. A value may be serialised twice,
+                // because its executor did it by itself while somebody asked: peers have the first.
                 entry.payload = Some(payload);
                 entry.file = file;
             }

@@ -200,6 +200,7 @@ impl Driver {
         self.runs.clear();
         self.drops.clear();
         self.gets.executor_gone();
+        self.leases.executor_gone();
         self.memory_executor_gone();
         for (_, reply) in self.relays.drain() {
             let _ = reply.send(Err(format!("the executor ended ({status})")));

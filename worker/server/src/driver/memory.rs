@@ -39,6 +39,7 @@ impl Driver {
         let Some(limit) = self.settings.memory_limit.map(|limit| limit as f64) else {
             return;
         };
+        self.free_segments = self.peers.segments.trim(std::time::Instant::now());
         let thresholds = self.settings.thresholds;
         let process = self.memory() as f64;
         let over = |fraction: Option<f64>, bytes: f64| {
@@ -201,6 +202,7 @@ impl Driver {
         entry.spilled = Some(file);
         entry.payload = None;
         entry.file = None;
+        entry.segments.clear();
         if std::mem::take(&mut entry.in_executor) {
             self.drops.push(id);
         }

@@ -5,6 +5,7 @@ mod control;
 mod death;
 mod executor;
 mod gets;
+mod leases;
 mod memory;
 mod queries;
 mod reports;
@@ -163,6 +164,7 @@ pub(crate) struct Driver {
     running: IndexMap<u64, Running>,
     outgoing: Vec<Outgoing>,
     gets: Gets,
+    leases: leases::Leases,
     serving: Arc<AtomicUsize>,
     relays: HashMap<u64, RelayReply>,
     last_relay: u64,
@@ -180,6 +182,8 @@ pub(crate) struct Driver {
     /// Bytes of spilled values: in memory before, on disk now.
     spilled: (u64, u64),
     memory_state: memory::MemoryState,
+    /// Bytes of free segments at the last look.
+    free_segments: u64,
     /// The executor is being killed to be replaced.
     replacing: bool,
     /// How the last executor died.
@@ -216,6 +220,7 @@ impl Driver {
             running: IndexMap::new(),
             outgoing: Vec::new(),
             gets: Gets::default(),
+            leases: leases::Leases::default(),
             serving: Arc::default(),
             relays: HashMap::new(),
             last_relay: 0,
@@ -229,6 +234,7 @@ impl Driver {
             meter: Meter::new(),
             spilled: (0, 0),
             memory_state: memory::MemoryState::default(),
+            free_segments: 0,
             replacing: false,
             death: None,
         }

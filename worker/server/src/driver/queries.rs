@@ -66,7 +66,14 @@ impl Driver {
                 Some(entry.nbytes / Arc::strong_count(entry.file.as_ref()?) as u64)
             })
             .sum();
-        anonymous_memory(std::process::id()) / self.neighbours.count() as u64 + executor + files
+        let segments: u64 = self
+            .store
+            .iter()
+            .filter(|(_, entry)| !entry.segments.is_empty())
+            .map(|(_, entry)| entry.nbytes)
+            .sum();
+        let shared = anonymous_memory(std::process::id()) + self.free_segments;
+        shared / self.neighbours.count() as u64 + executor + files + segments
     }
 
     /// What heartbeats say. `take` starts the counts since the last one anew.

@@ -10,7 +10,7 @@ use super::{Driver, RelayReply, Status};
 use crate::{
     executor::wire::control,
     input::{GetDataReply, Input, Request},
-    store::{Entry, MemoryFile},
+    store::{Entry, MemoryFile, Segment},
     transfer::TransferOutcome,
 };
 
@@ -160,8 +160,17 @@ impl Driver {
             return;
         }
         let id = self.store.next_id();
+        let mut segments: Vec<Arc<Segment>> = Vec::new();
+        for frame in payload.frames.as_slice() {
+            if let Some(segment) = self.peers.segments.find(frame)
+                && !segments.iter().any(|known| known.id() == segment.id())
+            {
+                segments.push(segment);
+            }
+        }
         let entry = Entry {
             file,
+            segments,
             ..Entry::received(id, nbytes, payload)
         };
         if let Some(old) = self.store.insert(key, entry)

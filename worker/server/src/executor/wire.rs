@@ -1,11 +1,15 @@
 //! Messages to and from the executor; `oxidask/worker/tasks.py` and `control.py` are the other end.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use oxidask_protocol::{
     DecodeError, Key, Payload, Value,
     msgpack::{Reader, Writer},
     wire::Decode,
 };
+
+use crate::store::Segment;
 
 /// A dependency as the executor gets it with a task.
 #[derive(Clone, Debug)]
@@ -19,6 +23,11 @@ pub(crate) enum Input {
         header: Bytes,
         fd: i32,
         places: Vec<(u64, u64)>,
+    },
+    /// Some of the value's frames lie in segments of ours; the others are sent along.
+    Segments {
+        payload: Payload,
+        segments: Vec<Arc<Segment>>,
     },
     /// The value's frames lie in a file.
     File {
@@ -40,7 +49,7 @@ pub(crate) struct Run {
     pub(crate) dependencies: Vec<(Key, u64, Input)>,
     /// msgpack of a map.
     pub(crate) annotations: Bytes,
-    pub(crate) span: Option<std::sync::Arc<str>>,
+    pub(crate) span: Option<Arc<str>>,
     pub(crate) actor: bool,
     /// Expected to take so little time that a report may wait for it.
     pub(crate) short: bool,
@@ -84,6 +93,7 @@ fn encode_input(w: &mut Writer, parts: &mut Vec<Bytes>, key: &Key, id: u64, inpu
         Input::Resident => 3,
         Input::Inline(_) => 5,
         Input::MemoryFile { .. } | Input::File { .. } => 6,
+        Input::Segments { .. } => 5,
     };
     w.array(length);
     w.raw(key.wire());
@@ -102,6 +112,14 @@ fn encode_input(w: &mut Writer, parts: &mut Vec<Bytes>, key: &Key, id: u64, inpu
             w.int(i64::from(*fd));
             encode_places(w, places);
         }
+        Input::Segments { payload, segments } => {
+            w.uint(3);
+            w.bin(&payload.header);
+            w.array(payload.frames.as_slice().len());
+            for frame in payload.frames.as_slice() {
+                encode_place(w, parts, frame, segments);
+            }
+        }
         Input::File {
             header,
             path,
@@ -113,6 +131,23 @@ fn encode_input(w: &mut Writer, parts: &mut Vec<Bytes>, key: &Key, id: u64, inpu
             encode_places(w, places);
         }
     }
+}
+
+/// Segment, descriptor, offset and length of a frame that lies in a segment; nil for one that is sent along.
+fn encode_place(w: &mut Writer, parts: &mut Vec<Bytes>, frame: &Bytes, segments: &[Arc<Segment>]) {
+    let place = segments
+        .iter()
+        .find_map(|segment| Some((segment, segment.offset(frame)?)));
+    let Some((segment, offset)) = place else {
+        w.nil();
+        parts.push(frame.clone());
+        return;
+    };
+    w.array(4);
+    w.uint(segment.id());
+    w.int(i64::from(segment.fd()));
+    w.uint(offset);
+    w.uint(frame.len() as u64);
 }
 
 pub(crate) fn encode_places(w: &mut Writer, places: &[(u64, u64)]) {

@@ -1,6 +1,7 @@
 //! The values of this worker: where each is, and what the scheduler is told about it.
 
 mod mapping;
+mod segments;
 mod spill;
 
 use std::{os::fd::AsRawFd, sync::Arc};
@@ -11,6 +12,7 @@ use oxidask_protocol::{Key, Payload, message::worker::StartStop};
 
 use crate::executor::wire::Input;
 pub(crate) use mapping::MemoryFile;
+pub(crate) use segments::{Segment, Segments};
 pub(crate) use spill::SpillFile;
 
 /// Frames from this size on go to the executor as a memory file. Unit: bytes.
@@ -59,6 +61,8 @@ pub(crate) struct Entry {
     pub(crate) payload: Option<Payload>,
     /// The memory file that the frames lie in, if they do.
     pub(crate) file: Option<Arc<MemoryFile>>,
+    /// The segments that frames lie in; none for frames on the heap or in `file`.
+    pub(crate) segments: Vec<Arc<Segment>>,
     /// The value on disk; then nothing of it is in memory here.
     pub(crate) spilled: Option<Arc<SpillFile>>,
     /// When it was last used, as a count of uses.
@@ -77,6 +81,7 @@ impl Entry {
             actor: false,
             payload: None,
             file: None,
+            segments: Vec::new(),
             spilled: None,
             last_used: id,
         }
@@ -93,6 +98,7 @@ impl Entry {
             actor: false,
             payload: Some(payload),
             file: None,
+            segments: Vec::new(),
             spilled: None,
             last_used: id,
         }
@@ -111,6 +117,12 @@ impl Entry {
             });
         }
         let payload = self.payload.as_ref()?;
+        if !self.segments.is_empty() {
+            return Some(Input::Segments {
+                payload: payload.clone(),
+                segments: self.segments.clone(),
+            });
+        }
         if self.file.is_none() && payload.nbytes() >= MEMORY_FILE_BYTES {
             match MemoryFile::create(payload.frames.as_slice()) {
                 Ok(file) => {
