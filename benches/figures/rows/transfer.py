@@ -119,13 +119,13 @@ def move(client: Client, started, size: int, count: int) -> tuple[float, float, 
 
     def timed(array) -> tuple[float, float]:
         used, start = cpu(), time.perf_counter()
-        client.submit(use, array, workers=["b"], pure=False).result()
+        client.submit(lambda array: use(array), array, workers=["b"], pure=False).result()
         return time.perf_counter() - start, cpu() - used
 
     base_seconds, base_cpu = map(statistics.median, zip(*(timed(None) for _ in range(10)), strict=True))
     rows = []
     for _ in range(count):
-        array = client.submit(make, size, workers=["a"], pure=False)
+        array = client.submit(lambda size: make(size), size, workers=["a"], pure=False)
         wait(array)
         # A value is in its worker's hands within a second; what is measured is the way between workers.
         time.sleep(0.2 + size / 100)

@@ -41,7 +41,7 @@ def test_task_that_takes_too_much_memory_fails_and_the_error_says_so(cluster: Cl
     start(cluster)
     with Client(cluster.address, timeout=30) as client:
         kept = client.submit(bytes, 1000)
-        future = client.submit(hold, 1.5, 30)
+        future = client.submit(lambda: hold(1.5, 30))
         with pytest.raises(KilledWorker, match="bytes of memory"):
             future.result(timeout=120)
         assert kept.result(timeout=30) == bytes(1000)
@@ -51,7 +51,7 @@ def test_task_that_takes_too_much_memory_fails_and_the_error_says_so(cluster: Cl
 def test_tasks_that_take_too_much_together_are_run_one_by_one(cluster: Cluster) -> None:
     start(cluster, nthreads=4)
     with Client(cluster.address, timeout=30) as client:
-        futures = [client.submit(hold, 0.4, 1.5, pure=False) for _ in range(4)]
+        futures = [client.submit(lambda: hold(0.4, 1.5), pure=False) for _ in range(4)]
         assert client.gather(futures) == [int(0.4 * LIMIT)] * 4
 
 
@@ -79,7 +79,8 @@ def test_full_disk_pauses_the_worker_and_loses_nothing(cluster: Cluster, tmp_pat
             return worker["status"]
 
         wait_until(lambda: status() == "paused", seconds=60, what="a pause")
-        assert "cannot be spilled to disk" in cluster.processes[1].output(1_000_000)
+        worker = cluster.processes[1]
+        wait_until(lambda: "cannot be spilled to disk" in worker.output(1_000_000), seconds=60, what="a full disk")
         done = [array for array in arrays if array.status == "finished"]
         assert done
         for array in done[:: max(1, len(done) // 5)]:
