@@ -28,7 +28,7 @@ def test_print_warn_and_log_event_reach_the_client(client: Client, capsys) -> No
         client.submit(speak, pure=False).result(timeout=30)
         wait_until(lambda: "printed in a task" in capsys.readouterr().out, what="the text")
         wait_until(lambda: client.get_events("door-topic"), what="the event")
-    assert client.get_events("door-topic")[-1][1] == {"value": 42}
+    assert client.get_events("door-topic")[-1][1]["value"] == 42
 
 
 def test_message_that_msgpack_cannot_carry_is_an_error_at_the_users_line(client: Client) -> None:

@@ -22,6 +22,8 @@ class Nanny:
         self._control = control
         self.env: dict[str, str] = dict(os.environ)
         self.plugins: dict[str, Any] = {}
+        self._changed: dict[str, str] = {}
+        self._restart = False
         self.local_directory = worker.local_directory
         self.worker_address = worker.address
         self.address = worker.address
@@ -53,11 +55,16 @@ class Nanny:
         except Exception as error:
             logger.exception("Nanny plugin %s failed to setup", name)
             return error_message(error)
-        changed = {key: str(value) for key, value in self.env.items() if before.get(key) != value}
-        restart = bool(getattr(plugin, "restart", False))
-        if changed or restart:
-            self._control.send({"op": "environ", "environ": changed, "restart": restart})
+        self._changed.update({key: str(value) for key, value in self.env.items() if before.get(key) != value})
+        self._restart |= bool(getattr(plugin, "restart", False))
         return {"status": "OK"}
+
+    def announce(self, request: int | None = None) -> None:
+        """Tells the parent what plugins have changed. It answers `request`, which asked for it, when that is done."""
+        changed, self._changed = self._changed, {}
+        restart, self._restart = self._restart, False
+        if changed or restart:
+            self._control.send({"op": "environ", "environ": changed, "restart": restart, "request": request})
 
     async def plugin_remove(self, name: str) -> dict[str, Any]:
         from distributed.core import error_message

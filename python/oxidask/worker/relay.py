@@ -101,6 +101,7 @@ class Relay:
             except Exception as error:
                 logger.exception("Exception while handling op %s", op)
                 frames = protocol.dumps(error_message(error, status="uncaught-error"))
+            self._nanny.announce(id)
             self._control.send({"op": "reply", "id": id}, [_flat(frame) for frame in frames])
 
         self._worker._loops.spawn(answer)
@@ -248,6 +249,7 @@ class Relay:
         async def add() -> None:
             for name, pickled in zip(document["names"], parts, strict=True):
                 await self._nanny.plugin_add(bytes(pickled), name=name)
+            self._nanny.announce()
 
         self._worker._loops.spawn(add)
 

@@ -12,6 +12,7 @@ mod executor;
 mod folder;
 mod http;
 mod input;
+mod limits;
 mod listener;
 mod metrics;
 mod neighbours;

@@ -105,46 +105,6 @@ pub(crate) fn anonymous_memory(pid: u32) -> u64 {
     kib.unwrap_or(0) * 1024
 }
 
-/// Memory of this machine or cgroup, whichever is less. Unit: bytes.
-pub(crate) fn available_memory() -> u64 {
-    let total = std::fs::read_to_string("/proc/meminfo")
-        .ok()
-        .and_then(|text| {
-            let line = text
-                .lines()
-                .find(|line| line.starts_with("MemTotal:"))?
-                .to_owned();
-            line.split_whitespace()
-                .nth(1)?
-                .parse::<u64>()
-                .ok()
-                .map(|kib| kib * 1024)
-        });
-    let limits = [
-        "/sys/fs/cgroup/memory.max",
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-    ];
-    let cgroup = limits
-        .iter()
-        .filter_map(|path| std::fs::read_to_string(path).ok()?.trim().parse().ok());
-    cgroup.chain(total).min().unwrap_or(u64::MAX)
-}
-
-/// Number of CPUs that this process may use, cgroup quota included.
-pub(crate) fn cpu_count() -> usize {
-    let affinity = std::thread::available_parallelism().map_or(1, usize::from);
-    let v2 = std::fs::read_to_string("/sys/fs/cgroup/cpu.max")
-        .ok()
-        .and_then(|text| {
-            let (quota, period) = text.trim().split_once(' ')?;
-            Some(quota.parse::<f64>().ok()? / period.parse::<f64>().ok()?)
-        });
-    match v2 {
-        Some(quota) if quota > 0.0 => affinity.min((quota.ceil() as usize).max(1)),
-        _ => affinity,
-    }
-}
-
 /// Number of open descriptors.
 pub(crate) fn descriptors() -> i128 {
     std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as i128)

@@ -20,8 +20,8 @@ use crate::{
     folder::Folder,
     http,
     input::{CurrentInputs, Input, Inputs},
+    limits,
     listener::{self, Context},
-    metrics::cpu_count,
     neighbours::Neighbours,
     scheduler,
     settings::Settings,
@@ -78,7 +78,7 @@ async fn workers(args: Args) -> Result<()> {
 
 /// Workers in this process: a number, a negative number that counts back from the CPUs, or `auto`.
 fn nworkers(text: Option<&str>) -> Result<usize> {
-    let cpus = cpu_count();
+    let cpus = limits::cpus();
     let number = match text {
         None => 1,
         // As distributed: about as many processes as threads in each.

@@ -102,7 +102,7 @@ pub(crate) fn registration(
         address: address.to_owned(),
         status: "init".to_owned(),
         nthreads: settings.nthreads as u64,
-        name: Value::Str(settings.name.clone().unwrap_or_else(|| address.to_owned())),
+        name: settings.name_or(address),
         now: unix(),
         resources: Pairs(
             settings

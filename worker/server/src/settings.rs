@@ -4,6 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use oxidask_protocol::{
+    Value,
     address::{Address, Scheme},
     comm::Tls,
 };
@@ -12,10 +13,7 @@ use oxidask_settings::{
     tls::{Role, TlsFiles},
 };
 
-use crate::{
-    args::Args,
-    metrics::{available_memory, cpu_count},
-};
+use crate::{args::Args, limits};
 
 /// Everything the parts need to know, decided once.
 #[derive(Clone, Debug)]
@@ -70,6 +68,17 @@ pub(crate) struct Thresholds {
 }
 
 impl Settings {
+    /// What the scheduler and code in tasks know this worker by: a number where the name is one, as stock reads it.
+    pub(crate) fn name_or(&self, address: &str) -> Value {
+        match &self.name {
+            None => Value::Str(address.to_owned()),
+            Some(name) => name.parse::<i64>().map_or_else(
+                |_| Value::Str(name.clone()),
+                |number| Value::Int(number.into()),
+            ),
+        }
+    }
+
     /// Decide everything for worker `number` of `count` in this process.
     ///
     /// # Errors
@@ -77,7 +86,7 @@ impl Settings {
     pub(crate) fn new(args: &Args, config: &Config, number: usize, count: usize) -> Result<Self> {
         let nthreads = match (args.nthreads, config.count("distributed.worker.nthreads")?) {
             (Some(nthreads), _) | (None, Some(nthreads)) => nthreads,
-            (None, None) => (cpu_count() / count).max(1),
+            (None, None) => (limits::cpus() / count).max(1),
         };
         let name = args
             .name
@@ -264,7 +273,7 @@ fn resources(args: &Args, config: &Config) -> Result<Vec<(Arc<str>, f64)>> {
 
 /// As distributed's `parse_memory_limit`: auto is this worker's share of the machine by its threads.
 fn memory_limit(args: &Args, config: &Config, nthreads: usize) -> Result<Option<u64>> {
-    let available = available_memory();
+    let available = limits::memory();
     let configured = config
         .get("distributed.worker.memory.limit")
         .map(ToString::to_string);
@@ -275,7 +284,7 @@ fn memory_limit(args: &Args, config: &Config, nthreads: usize) -> Result<Option<
         .unwrap_or_else(|| "auto".to_owned());
     let limit = match text.trim_matches(['"', '\'']) {
         "auto" => {
-            let share = nthreads as f64 / cpu_count() as f64;
+            let share = nthreads as f64 / limits::cpus() as f64;
             (available as f64 * share.min(1.0)) as u64
         }
         "none" | "None" => return Ok(None),
@@ -324,6 +333,13 @@ mod tests {
             [(Arc::from("A"), 2.0), (Arc::from("B"), 0.5)]
         );
         assert_eq!(settings.name.as_deref(), Some("w"));
+        assert_eq!(settings.name_or("tcp://h:2"), Value::Str("w".into()));
+    }
+
+    #[test]
+    fn name_that_is_a_number_is_one_as_in_stock() {
+        let settings = settings("tcp://h:1 --name 7").unwrap();
+        assert_eq!(settings.name_or("tcp://h:2"), Value::Int(7));
     }
 
     #[test]

@@ -37,7 +37,14 @@ impl Driver {
                 }
             }
             "reply" => {
-                if let Some(reply) = message.uint("id").and_then(|id| self.relays.remove(&id)) {
+                let id = message.uint("id");
+                let Some(reply) = id.and_then(|id| self.relays.remove(&id)) else {
+                    return;
+                };
+                if id == self.replacement_for {
+                    self.answers_with_next.push((reply, message.parts));
+                    self.replace_executor();
+                } else {
                     let _ = reply.send(Ok(message.parts));
                 }
             }
@@ -78,9 +85,18 @@ impl Driver {
                 self.environment.push((name.to_owned(), value.to_owned()));
             }
         }
-        if message.flag("restart")
-            && let Some(executor) = &self.executor
-        {
+        if message.flag("restart") {
+            // Who asked is answered first, when the next executor is there.
+            self.replacement_for = message.uint("request");
+            if self.replacement_for.is_none() {
+                self.replace_executor();
+            }
+        }
+    }
+
+    fn replace_executor(&mut self) {
+        self.replacement_for = None;
+        if let Some(executor) = &self.executor {
             self.replacing = true;
             executor.kill();
         }

@@ -76,6 +76,9 @@ impl Driver {
                 pickles,
             ));
         }
+        for (reply, answer) in self.answers_with_next.drain(..) {
+            let _ = reply.send(Ok(answer));
+        }
         self.executor = Some(handle);
         self.start_waiting();
     }
@@ -93,15 +96,7 @@ impl Driver {
         Value::map([
             ("parent", Value::Int(std::process::id().into())),
             ("nthreads", Value::Int(self.settings.nthreads as i128)),
-            (
-                "name",
-                Value::Str(
-                    self.settings
-                        .name
-                        .clone()
-                        .unwrap_or_else(|| self.address.to_string()),
-                ),
-            ),
+            ("name", self.settings.name_or(&self.address)),
             ("id", text(&self.settings.server_id)),
             ("address", text(&self.address)),
             ("scheduler", text(&self.settings.scheduler)),

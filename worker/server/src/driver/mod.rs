@@ -186,6 +186,10 @@ pub(crate) struct Driver {
     free_segments: u64,
     /// The executor is being killed to be replaced.
     replacing: bool,
+    /// The request that asks for another executor: it is replaced once its answer is known.
+    replacement_for: Option<u64>,
+    /// Answers that are given when the next executor is there.
+    answers_with_next: Vec<(RelayReply, Vec<Bytes>)>,
     /// How the last executor died.
     death: Option<death::Death>,
 }
@@ -236,6 +240,8 @@ impl Driver {
             memory_state: memory::MemoryState::default(),
             free_segments: 0,
             replacing: false,
+            replacement_for: None,
+            answers_with_next: Vec::new(),
             death: None,
         }
     }

@@ -26,12 +26,7 @@ impl Driver {
     }
 
     fn name(&self) -> Value {
-        Value::Str(
-            self.settings
-                .name
-                .clone()
-                .unwrap_or_else(|| self.address.to_string()),
-        )
+        self.settings.name_or(&self.address)
     }
 
     fn identity(&self) -> Value {
