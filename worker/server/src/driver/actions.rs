@@ -13,7 +13,11 @@ use oxidask_protocol::{
 use oxidask_worker_core::{Action, Address, EventKind, Message, TaskError};
 
 use super::{Driver, Running, Start};
-use crate::{clock::unix, executor::wire::Run, input::Input};
+use crate::{
+    clock::unix,
+    executor::wire::{self, Run},
+    input::Input,
+};
 
 impl Driver {
     pub(super) fn perform(&mut self, action: Action) {
@@ -50,6 +54,11 @@ impl Driver {
         let id = self.store.next_id();
         match self.prepare(id, &start) {
             Ok(run) => {
+                for (_, _, input) in &run.dependencies {
+                    if let wire::Input::Segments { segments, .. } = input {
+                        self.leases.grant(segments);
+                    }
+                }
                 let (actor, span) = (start.run_spec.actor, start.run_spec.span_id.clone());
                 self.running.insert(
                     id,
@@ -99,9 +108,6 @@ impl Driver {
             let input = entry.input().ok_or_else(|| Unready::Lost(key.clone()))?;
             entry.in_executor = true;
             entry.last_used = id;
-            if let crate::executor::wire::Input::Segments { segments, .. } = &input {
-                self.leases.grant(segments);
-            }
             dependencies.push((key.clone(), entry.id, input));
         }
         let pickle = pickled_object(&start.run_spec.payload).map_err(Unready::Malformed)?;
