@@ -242,7 +242,9 @@ impl Own<'_> {
         status: &mut ScalingExperimentStatus,
     ) -> Option<Outcome> {
         let wrong = error.class() == Class::Terminal && error.is_refusal();
-        if !(wrong || (error.is_refusal() && self.is_late())) {
+        // A log may be on a node that is gone, which is no refusal.
+        let may_stay = error.is_refusal() || matches!(step, Step::PublishReport);
+        if !(wrong || (may_stay && self.is_late())) {
             return None;
         }
         let (reason, text) = (error.reason(), error.sentence());

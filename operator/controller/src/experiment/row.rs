@@ -71,7 +71,7 @@ pub(crate) fn of(cell: &Cell, ended: &Ended, timed: bool) -> ExperimentRow {
             Some(Report {
                 error: Some(error), ..
             }) => error.clone(),
-            _ => last_line(&ended.message),
+            _ => telling_line(&ended.message),
         };
         return match (&*ended.reason, ended.exit_code) {
             ("DeadlineExceeded", _) => failed(
@@ -151,6 +151,17 @@ fn read(message: &str) -> Option<Report> {
     // The last line, because it may come from the log.
     let line = message.lines().rev().find(|line| line.starts_with('{'))?;
     serde_json::from_str(line).ok()
+}
+
+/// The line of a program's output that says why it failed: the first that
+/// begins with `error`, as command lines print, or else the last, as Python
+/// does.
+fn telling_line(message: &str) -> String {
+    let error = message
+        .lines()
+        .map(str::trim)
+        .find(|line| line.to_lowercase().starts_with("error"));
+    error.map_or_else(|| last_line(message), str::to_owned)
 }
 
 fn last_line(message: &str) -> String {
@@ -250,6 +261,8 @@ mod tests {
         assert_eq!(text, "the runner exited with code 1: ZeroDivisionError: no");
         let (_, text) = error(&ended(1, r#"{"error": "2 workers, not 3"}"#));
         assert!(text.ends_with(": 2 workers, not 3"), "{text}");
+        let usage = "error: unexpected argument 'x' found\n\nFor more information, try '--help'.";
+        assert!(error(&ended(2, usage)).1.ends_with("argument 'x' found"));
         let (_, text) = error(&ended(2, ""));
         assert!(text.ends_with("code 2 and said nothing"), "{text}");
         let deadline = Ended {
