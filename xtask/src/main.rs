@@ -19,6 +19,7 @@ mod stage;
 mod static_binaries;
 mod test;
 mod tidy;
+mod versions;
 mod workspace;
 
 use std::process::ExitCode;

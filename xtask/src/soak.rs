@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use crate::binaries::Binaries;
 use crate::env::Python;
 use crate::stage::{Report, Tally};
-use crate::{fuzz, process};
+use crate::{fuzz, process, versions};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -39,6 +39,11 @@ const SOAKS: &[Soak] = &[
         name: "fuzz",
         sentence: "each fuzz target of protocol for 5 minutes, or for the seconds given",
         run: |_, _, rest| fuzz::soak(rest),
+    },
+    Soak {
+        name: "versions",
+        sentence: "clients and workers of older versions of dask, or of those named, with our scheduler and worker",
+        run: |tally, _, rest| versions::soak(tally, rest),
     },
 ];
 

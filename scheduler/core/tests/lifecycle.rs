@@ -606,3 +606,31 @@ fn subtasks_come_before_the_rest_of_their_parents_generation() {
     let child = t.core.task(&Key::from("child")).unwrap().priority.unwrap();
     assert!(child < parent);
 }
+
+#[test]
+fn an_actor_is_lost_with_its_worker_though_others_hold_ways_to_reach_it() {
+    let mut t = cluster();
+    t.send(Event::UpdateGraph(UpdateGraph {
+        client: ClientId(0),
+        tasks: vec![task("actor", &[])],
+        wanted: vec![Key::from("actor")],
+        submitting_task: None,
+        fifo_timeout: Duration::ZERO,
+        actors: Actors::Wanted,
+        user_priority: 0.0,
+        span_metadata: None,
+        code: None,
+        stimulus_id: "update-graph".into(),
+    }));
+    let home = t.worker_of("actor").unwrap();
+    t.finish("actor");
+    t.submit(0, vec![task("user", &["actor"])], &["user"]);
+    t.send(Event::KeysAdded {
+        worker: WorkerId(1 - home),
+        keys: vec![Key::from("actor")],
+        stimulus_id: "gather".into(),
+    });
+    t.take_actions();
+    t.lose_worker(home);
+    assert_eq!((t.state("actor"), t.state("user")), (Erred, Erred));
+}

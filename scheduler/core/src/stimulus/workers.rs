@@ -197,7 +197,9 @@ impl Core {
         for task in held {
             self.remove_replica(*task, id);
             let state = &self.tasks[*task];
-            if !state.who_has.is_empty() {
+            // What others hold of an actor are ways to reach it, and it is not there any more.
+            let lives_here = self.workers[&id].actors.contains(task);
+            if !state.who_has.is_empty() && !lives_here {
                 continue;
             }
             lost.push(*task);

@@ -186,6 +186,7 @@ fn docs_configuration_lists_the_keys_that_are_honoured() {
     let text = std::fs::read_to_string(path).unwrap();
     let section = text.split("\n## Scheduler\n").nth(1).unwrap();
     let section = section.split("\n## ").next().unwrap();
+    let section = section.split("\n### ").next().unwrap();
     let rows: Vec<(String, String)> = section
         .lines()
         .filter_map(|line| {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use oxidask_protocol::comm::{Comm, CommError};
@@ -19,8 +20,12 @@ use crate::clock::unix_time;
 use crate::coordinate;
 use crate::driver::{Driver, heartbeat_interval};
 use crate::graph::GraphError;
+use crate::peers::range;
 use crate::server::Server;
 use crate::translate::{graph, to_client};
+
+/// Time that a client waits for the first interpreter before it is told that it is connected.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// One client's stream.
 struct Stream {
@@ -38,17 +43,27 @@ pub async fn stream(
     body: RegisterClient,
 ) -> Result<(), CommError> {
     let peer = comm.remote;
+    // Connected means that graphs are taken in. If Python takes long to start, they will wait, but the client need not.
+    let _ = tokio::time::timeout(PATIENCE, server.intake.ready()).await;
     let outbox = Outbox::new(
         comm.writer,
         Arc::clone(&server.flusher),
         server.settings.outbox,
     );
+    let refusal = range::refusal(&body.versions, &body.client);
     // The client wants this one alone in its array.
     let start = ToClient::StreamStart(StreamStart {
         warning: String::new(),
-        error: String::new(),
+        error: refusal.clone().unwrap_or_default(),
     });
     outbox.send_message(&encode_batch(std::iter::once(&start)));
+    if let Some(text) = refusal {
+        warn!(%peer, "{text}");
+        outbox.close();
+        // The client leaves because of it, or the connection is broken: nobody is there to be told.
+        let _ = outbox.pump().await;
+        return Ok(());
+    }
     let name: Arc<str> = body.client.into();
     let client =
         server

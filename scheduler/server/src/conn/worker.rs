@@ -20,8 +20,8 @@ use crate::driver::heartbeat_interval;
 use crate::extensions::topics;
 use crate::membership;
 use crate::peers::{
-    Memory, PeerName, WorkerPeer, distributed_version, host_of, normalise_address, takes_duration,
-    wire_str,
+    Memory, PeerName, WorkerPeer, distributed_version, host_of, normalise_address, range,
+    takes_duration, wire_str,
 };
 use crate::server::Server;
 use crate::task_stream;
@@ -37,7 +37,15 @@ pub async fn stream(
     let taken = {
         let driver = server.driver();
         let name = PeerName::from_value(&body.name);
-        if let Some(name) = name.as_ref().filter(|name| driver.workers.is_barred(name)) {
+        let outside = range::refusal(&body.versions, &format!("worker {address}"));
+        if let Some(text) = outside {
+            warn!("{text}");
+            Some(encode_one(&Value::map([
+                ("status", Value::from("error")),
+                ("message", text.into()),
+                ("time", unix_time().into()),
+            ])))
+        } else if let Some(name) = name.as_ref().filter(|name| driver.workers.is_barred(name)) {
             let name = name.text();
             info!(worker = %address, name, "a worker that was retired for good wants to come back");
             Some(encode_one(&Value::map([

@@ -26,6 +26,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
     if nobody_waits && let Err(error) = helper.start().await {
         tracing::warn!(error = %error, "no Python for graphs yet");
     }
+    shared.tried.send_replace(true);
     while let Some(client) = next_client(&shared, helper.process.is_some()).await {
         helper.serve(&client).await;
         let waits = shared.state().queues.release(&client);

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::helper;
 use super::queue::{Pending, Queues};
@@ -74,6 +74,8 @@ pub(super) struct Shared {
     state: Mutex<State>,
     /// Told when a client waits, when a leased client has a new request, and at the end.
     pub(super) wake: Notify,
+    /// Whether the first helper has started, or could not.
+    pub(super) tried: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -116,6 +118,7 @@ impl GraphIntake {
             config,
             state: Mutex::default(),
             wake: Notify::new(),
+            tried: watch::Sender::new(false),
         };
         Self {
             guard: Arc::new(Guard {
@@ -149,6 +152,14 @@ impl GraphIntake {
         if self.guard.shared.state().helpers == 0 {
             self.guard.shared.add_helper(false);
         }
+    }
+
+    /// Waits until the first helper has started, or could not. Starts it if there is none.
+    pub async fn ready(&self) {
+        self.warm();
+        let mut tried = self.guard.shared.tried.subscribe();
+        // The sender lives as long as the intake, which this borrows.
+        let _ = tried.wait_for(|tried| *tried).await;
     }
 
     /// Has a pickled scheduler plugin started (`None`: taken away) in every helper before its next graph, since

@@ -3,6 +3,7 @@
 mod clients;
 mod memory;
 mod names;
+pub mod range;
 mod workers;
 
 pub use clients::{ClientPeer, Clients};
