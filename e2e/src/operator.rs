@@ -102,7 +102,15 @@ async fn start(cluster: &Cluster) -> Result<()> {
 async fn apply_crds(cluster: &Cluster) -> Result<()> {
     let crds = in_workspace("crds")?;
     let words = ["apply", "--server-side", "--force-conflicts", "-f", &crds];
-    cluster.kubectl.run(&words).await.map(drop)
+    cluster.kubectl.run(&words).await?;
+    // A type is served a moment after it was applied.
+    let kinds = "daskclusters,daskworkergroups,daskjobs,daskautoscalers,scalingexperiments";
+    let deadline = std::time::Duration::from_secs(60);
+    crate::wait::until("the resource types", deadline, async || {
+        let shown = cluster.kubectl.run(&["get", kinds, "-n", "default"]).await;
+        Ok(shown.map(drop).map_err(|error| format!("{error:#}")))
+    })
+    .await
 }
 
 /// Installs or upgrades the release of the chart by which every test has its operator, with more of `--set`.
