@@ -36,7 +36,7 @@ def test_a_dump_holds_tasks_and_workers(client: Client, tmp_path: Path):
     for url in (str(tmp_path / "here"), f"file://{tmp_path}/there"):
         client.dump_cluster_state(url)
         dump = DumpArtefact.from_url(f"{url}.msgpack.gz")
-        assert "surface-dump" in {task["key"] for task in dump.scheduler_tasks_in_state("memory").values()}
+        assert "surface-dump" in {task["key"] for task in dump.scheduler_tasks_in_state("memory")}
         assert len(dump.dump["workers"]) == 2
         assert "surface-dump" in {row[0] for row in dump.dump["scheduler"]["transition_log"]}
 
@@ -66,24 +66,24 @@ def test_spans_are_found_on_the_scheduler(client: Client):
     assert client.run_on_scheduler(look) == (("surface", "inner"), ("surface",), 1, True)
 
 
-class Watcher(SchedulerPlugin):
-    def __init__(self):
-        self.seen = []
-
-    def update_graph(self, scheduler, *, client, keys, tasks, annotations, priority, stimulus_id, **kwargs):
-        self.seen.append(("graph", sorted(keys)))
-
-    def add_client(self, scheduler, client):
-        self.seen.append(("client", client))
-
-    def log_event(self, topic, msg):
-        self.seen.append(("event", topic))
-
-    def valid_workers_downscaling(self, scheduler, workers):
-        return workers[:1]
-
-
 def test_a_plugin_hears_of_graphs_clients_and_events_and_keeps_workers(own: Client):
+    # Defined here, so that it travels by value.
+    class Watcher(SchedulerPlugin):
+        def __init__(self):
+            self.seen = []
+
+        def update_graph(self, scheduler, *, client, keys, tasks, annotations, priority, stimulus_id, **kwargs):
+            self.seen.append(("graph", sorted(keys)))
+
+        def add_client(self, scheduler, client):
+            self.seen.append(("client", client))
+
+        def log_event(self, topic, msg):
+            self.seen.append(("event", topic))
+
+        def valid_workers_downscaling(self, scheduler, workers):
+            return workers[:1]
+
     own.register_plugin(Watcher(), name="watcher")
     with Client(own.scheduler.address) as second:
         second_id = second.id

@@ -11,13 +11,11 @@ import time
 import traceback
 import warnings
 
-import cloudpickle
 import distributed
 from distributed import Client
 
 from clusters import Cluster
 
-from . import smoke
 from .smoke import PARTS
 
 STOCK = f"{sys.executable} -m distributed.cli"
@@ -36,8 +34,6 @@ def main() -> int:
     )
     ours = ["scheduler"] * bool(args.scheduler) + ["worker"] * bool(args.worker)
     title = f"distributed {distributed.__version__}, ours: {' and '.join(ours) or 'nothing'}"
-    # The servers have no such module.
-    cloudpickle.register_pickle_by_value(smoke)
     failed = 0
     with Cluster(scheduler, worker) as cluster:
         for name in ("a", "b"):

@@ -57,16 +57,16 @@ def datasets(client: Client) -> None:
     client.unpublish_dataset("versions")
 
 
-class Counter:
-    def __init__(self) -> None:
-        self.n = 0
-
-    def increment(self) -> int:
-        self.n += 1
-        return self.n
-
-
 def actors(client: Client) -> None:
+    # Defined here, so that it travels by value: the servers have no such module.
+    class Counter:
+        def __init__(self) -> None:
+            self.n = 0
+
+        def increment(self) -> int:
+            self.n += 1
+            return self.n
+
     counter = client.submit(Counter, actor=True).result(timeout=60)
     assert [counter.increment().result() for _ in range(3)] == [1, 2, 3]
 
