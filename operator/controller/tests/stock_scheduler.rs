@@ -144,6 +144,47 @@ async fn a_stock_scheduler_retires_without_loss_and_lets_tasks_end() {
     );
 }
 
+#[test]
+fn the_hook_of_an_evicted_worker_hands_its_results_over_and_waits_for_its_task() {
+    let Some(mut stock) = Stock::start() else {
+        return;
+    };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let workers = runtime
+        .block_on(Live::new(None).workers(&stock.endpoint))
+        .unwrap();
+    let victim = workers.iter().max_by_key(|worker| worker.results).unwrap();
+    assert!(victim.results > 0);
+    assert_eq!(
+        stock.ask(&format!("run {}", victim.address)),
+        json!("running")
+    );
+    let began = Instant::now();
+    let hook = Command::new(std::env::var_os("OXIDASK_PYTHON").unwrap())
+        .args(["-c", include_str!("../src/build/drain.py")])
+        .env(
+            "DASK_SCHEDULER_ADDRESS",
+            format!("tcp://127.0.0.1:{}", stock.endpoint.comm),
+        )
+        .env("DASK_WORKER_NAME", &victim.name)
+        .output()
+        .unwrap();
+    assert!(
+        hook.status.success(),
+        "{}",
+        String::from_utf8_lossy(&hook.stderr)
+    );
+    assert!(
+        began.elapsed() > Duration::from_secs(1),
+        "the running task was waited for"
+    );
+    assert_eq!(stock.ask(&format!("holds {}", victim.address)), json!(0));
+    assert_eq!(
+        stock.ask("gather"),
+        json!({"computed": 30, "running": ["finished"]})
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn demand_and_idleness_of_a_stock_scheduler_are_known() {
     let Some(mut stock) = Stock::start() else {

@@ -155,7 +155,10 @@ impl Rpc {
     /// Takes workers out of the scheduler's books.
     pub(super) async fn remove(&mut self, addresses: &[String]) -> Result<(), String> {
         for address in addresses {
-            let arguments = [("address", Value::from(address.as_str()))];
+            let arguments = [
+                ("address", Value::from(address.as_str())),
+                ("stimulus_id", Value::from("drain-timeout")),
+            ];
             self.ask("unregister", arguments, ANSWER).await?;
         }
         Ok(())

@@ -10,7 +10,7 @@ mod patch;
 pub mod scheduler;
 mod serve;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -62,6 +62,8 @@ pub struct State {
     watches: Vec<Watch>,
     /// `METHOD path`, of all requests but watches and Events.
     pub calls: Vec<String>,
+    /// Rights that requests needed: kind with its subresource, and verb.
+    pub rights: BTreeSet<(String, &'static str)>,
     /// Who wrote something, in order; leases do not count.
     pub writers: Vec<&'static str>,
     /// Whose requests for the lease get no answer.

@@ -43,6 +43,7 @@ pub fn client_of(fake: &Fake, who: &'static str) -> Client {
             if is_lease && fake.with(|state| state.cut_off == Some(who)) {
                 return std::future::pending().await;
             }
+            fake.with(|state| state.note(&asked));
             if asked.method != Method::GET && !is_lease {
                 fake.with(|state| state.writers.push(who));
             }
@@ -153,6 +154,29 @@ impl Asked {
 
     fn is_watch(&self) -> bool {
         matches!(self.parameter("watch"), Some("true" | "1"))
+    }
+}
+
+impl State {
+    /// Notes which rights a request needs.
+    fn note(&mut self, asked: &Asked) {
+        let kind = match &asked.subresource {
+            Some(subresource) => format!("{}/{subresource}", asked.kind),
+            None => asked.kind.clone(),
+        };
+        let apply = asked.content_type.starts_with("application/apply-patch");
+        if apply && !self.objects.contains_key(&asked.path()) {
+            self.rights.insert((kind.clone(), "create"));
+        }
+        let verb = match (asked.method.as_str(), &asked.name) {
+            ("GET", None) if asked.is_watch() => "watch",
+            ("GET", None) => "list",
+            ("GET", Some(_)) => "get",
+            ("POST", _) => "create",
+            ("PATCH", _) => "patch",
+            _ => "delete",
+        };
+        self.rights.insert((kind, verb));
     }
 }
 
