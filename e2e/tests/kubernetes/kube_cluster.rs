@@ -47,7 +47,7 @@ fn scaling_of_our_image_loses_no_result() {
     with_temp_namespace(async |namespace| scales(namespace, &image("dask")).await);
 }
 
-async fn scales(namespace: &Namespace, pods: &str) -> Result<()> {
+pub(crate) async fn scales(namespace: &Namespace, pods: &str) -> Result<()> {
     // A seed that failed is given again by the variable of this name.
     let seed =
         std::env::var("OXIDASK_SEED").unwrap_or_else(|_| (std::process::id() % 1000).to_string());
