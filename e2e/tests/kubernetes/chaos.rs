@@ -7,7 +7,7 @@ use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::api::ListParams;
 use oxidask_e2e::{
     image,
-    namespace::{Namespace, with_temp_namespace},
+    namespace::{Namespace, with_temp_namespace_alone},
     operator,
     random::Random,
     wait,
@@ -22,7 +22,7 @@ const WORKERS: &str = "dask.org/cluster-name=simple,dask.org/component=worker";
 #[test]
 #[ignore = "written, not yet seen to pass on a cluster: run it with --ignored first"]
 fn scaling_loses_no_result_while_the_operator_is_killed_at_random_moments() {
-    with_temp_namespace(async |namespace| {
+    with_temp_namespace_alone(async |namespace, alone| {
         let random = &mut Random::from_environment();
         let pods = image("stock");
         let scaled = kube_cluster::scales(namespace, &pods);
@@ -37,7 +37,7 @@ fn scaling_loses_no_result_while_the_operator_is_killed_at_random_moments() {
                     return outcome;
                 }
                 () = tokio::time::sleep(pause) => {
-                    operator::kill(namespace).await?;
+                    operator::kill(namespace, alone).await?;
                     kills += 1;
                 }
             }
@@ -48,7 +48,7 @@ fn scaling_loses_no_result_while_the_operator_is_killed_at_random_moments() {
 #[test]
 #[ignore = "written, not yet seen to pass on a cluster: run it with --ignored first"]
 fn cluster_killed_at_every_step_of_its_life_has_what_it_should_have() {
-    with_temp_namespace(async |namespace| {
+    with_temp_namespace_alone(async |namespace, alone| {
         let random = &mut Random::from_environment();
         operator::ensure(&namespace.cluster).await?;
         namespace
@@ -58,14 +58,14 @@ fn cluster_killed_at_every_step_of_its_life_has_what_it_should_have() {
             scale(namespace, workers).await?;
             for _ in 0..2 {
                 tokio::time::sleep(Duration::from_millis(50 * random.below(20) as u64)).await;
-                operator::kill(namespace).await?;
+                operator::kill(namespace, alone).await?;
             }
             until_ready(namespace, workers).await?;
         }
         namespace
             .kubectl(&["delete", "daskcluster", "simple", "--wait=false"])
             .await?;
-        operator::kill(namespace).await?;
+        operator::kill(namespace, alone).await?;
         namespace.until_none::<Deployment>("", DEADLINE).await?;
         namespace
             .until_none::<Pod>("dask.org/cluster-name", DEADLINE)
