@@ -84,7 +84,7 @@ fn quota_that_refuses_pods_is_reported_until_it_is_raised() {
             .apply(&manifest::cluster("troubled", &image("stock"), 2))
             .await?;
         until_event(namespace, "FailedCreate").await?;
-        said(namespace, "Ready", &["FailedCreate"]).await?;
+        said(namespace, "WorkersReady", &["FailedCreate"]).await?;
         namespace.apply(&quota(10)).await?;
         recovered(namespace).await
     });

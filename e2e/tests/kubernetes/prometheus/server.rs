@@ -3,6 +3,8 @@
 use std::{fs, net::TcpListener, path::PathBuf, process::Stdio, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, api::ListParams};
 use oxidask_e2e::{namespace::Namespace, operator, wait};
 use serde_json::Value;
 use tokio::{
@@ -30,7 +32,8 @@ impl Prometheus {
         fs::create_dir_all(&folder)
             .with_context(|| format!("failed to make {}", folder.display()))?;
         let configuration = folder.join("prometheus.yaml");
-        fs::write(&configuration, jobs(namespace)?).context("failed to write the configuration")?;
+        fs::write(&configuration, jobs(namespace).await?)
+            .context("failed to write the configuration")?;
         promtool(&[
             "check",
             "config",
@@ -125,53 +128,56 @@ pub(crate) async fn promtool(words: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// What the chart's ServiceMonitors and PodMonitor say, in Prometheus' own words.
-fn jobs(namespace: &Namespace) -> Result<String> {
-    let kubeconfig = namespace.cluster.kubectl.kubeconfig();
-    let kubeconfig = kubeconfig.context("the cluster has no kubeconfig of its own")?;
-    let job = |name: &str, of: &str, label: &str, value: &str, port: &str| {
-        format!(
-            "
-- job_name: {name}
-  kubernetes_sd_configs:
-  - role: pod
-    kubeconfig_file: {}
-    namespaces: {{names: [{of}]}}
-  relabel_configs:
-  - {{source_labels: [__meta_kubernetes_pod_label_{label}], regex: {value}, action: keep}}
-  - {{source_labels: [__meta_kubernetes_pod_container_port_name], regex: {port}, action: keep}}
-  - {{source_labels: [__meta_kubernetes_namespace], target_label: namespace}}
-  - {{source_labels: [__meta_kubernetes_pod_label_dask_org_cluster_name], target_label: dask_org_cluster_name}}",
-            kubeconfig.display()
-        )
-    };
-    let instance = "app_kubernetes_io_instance";
-    let component = "dask_org_component";
-    Ok([
-        "global: {scrape_interval: 1s, scrape_timeout: 1s}\nscrape_configs:".to_owned(),
-        job(
-            "operator",
-            operator::NAMESPACE,
-            instance,
-            "operator",
-            "http",
-        ),
-        job(
-            "scheduler",
-            &namespace.name,
-            component,
-            "scheduler",
-            "http-dashboard",
-        ),
-        job(
-            "worker",
-            &namespace.name,
-            component,
-            "worker",
-            "http-dashboard",
-        ),
-    ]
-    .concat())
+/// What the chart's ServiceMonitors and PodMonitor choose, by address: Debian's Prometheus does not ask Kubernetes.
+async fn jobs(namespace: &Namespace) -> Result<String> {
+    let client = namespace.cluster.client.clone();
+    let operators = Api::namespaced(client, operator::NAMESPACE);
+    let instance = "app.kubernetes.io/instance=operator";
+    let own = namespace.api::<Pod>();
+    let mut text = "global: {scrape_interval: 1s, scrape_timeout: 1s}\nscrape_configs:".to_owned();
+    text += &job("operator", &operators, instance, "http", 1).await?;
+    for (component, count) in [("scheduler", 1), ("worker", 2)] {
+        let label = format!("dask.org/component={component}");
+        text += &job(component, &own, &label, "http-dashboard", count).await?;
+    }
+    Ok(text)
+}
+
+/// A job with the pods of this label, once `count` of them have addresses.
+async fn job(name: &str, pods: &Api<Pod>, label: &str, port: &str, count: usize) -> Result<String> {
+    let label = ListParams::default().labels(label);
+    let found = wait::until(format!("{count} {name}"), START_DEADLINE, async || {
+        let pods = pods.list(&label).await?.items;
+        let found: Vec<String> = pods.iter().filter_map(|pod| target(pod, port)).collect();
+        Ok(if found.len() == count {
+            Ok(found)
+        } else {
+            Err(format!("{} have an address", found.len()))
+        })
+    })
+    .await?;
+    Ok(format!(
+        "\n- job_name: {name}\n  static_configs:{}",
+        found.concat()
+    ))
+}
+
+/// Address and labels of a running pod with a port of this name.
+fn target(pod: &Pod, port: &str) -> Option<String> {
+    let address = pod.status.as_ref()?.pod_ip.as_deref()?;
+    let containers = &pod.spec.as_ref()?.containers;
+    let mut ports = containers.iter().flat_map(|one| one.ports.iter().flatten());
+    let number = ports
+        .find(|one| one.name.as_deref() == Some(port))?
+        .container_port;
+    let labels = pod.metadata.labels.as_ref()?;
+    let cluster = labels
+        .get("dask.org/cluster-name")
+        .map_or("", String::as_str);
+    let namespace = pod.metadata.namespace.as_deref()?;
+    Some(format!(
+        "\n  - {{targets: [\"{address}:{number}\"], labels: {{namespace: \"{namespace}\", dask_org_cluster_name: \"{cluster}\"}}}}"
+    ))
 }
 
 /// For the body of a form.
