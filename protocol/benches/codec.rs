@@ -49,7 +49,7 @@ fn compute_task(i: usize) -> ToWorker {
             vec!["tcp://127.0.0.1:41231".to_owned()],
         )]),
         nbytes: Pairs(vec![(dependency, 80_000)]),
-        run_spec: Payload::pickled(&[7; 400], Vec::new()),
+        run_spec: Payload::pickled(&[7; 400], Vec::new()).expect("a small pickle"),
         resource_restrictions: None,
         actor: false,
         annotations: Value::Map(Vec::new()),

@@ -1,11 +1,14 @@
-//! Pickles of exceptions that a scheduler raises by itself, written without Python.
+//! Pickles of exceptions that a scheduler or worker raises by itself, written without Python.
 //!
-//! These are constant opcodes around texts and keys; nothing here reads a pickle.
+//! A client unpickles what it is sent as `exception`. These are constant opcodes around texts and keys; nothing here reads a pickle.
 
 use bytes::Bytes;
 
 use crate::msgpack::Reader;
 use crate::{DecodeError, Key};
+
+/// Texts are cut here; nobody reads further. Unit: bytes.
+const LONGEST: usize = 1 << 20;
 
 /// `class(text)` for a builtin exception class.
 pub fn builtin(class: &str, text: &str) -> Bytes {
@@ -96,6 +99,7 @@ impl Pickler {
     }
 
     fn text(&mut self, text: &str) {
+        let text = &text[..text.floor_char_boundary(LONGEST)];
         self.raw(b"X");
         self.raw(&(text.len() as u32).to_le_bytes());
         self.raw(text.as_bytes());
@@ -126,6 +130,7 @@ impl Pickler {
             }
             0xc4..=0xc6 => {
                 let bytes = r.bin()?;
+                let bytes = &bytes[..bytes.len().min(LONGEST)];
                 self.raw(b"B");
                 self.raw(&(bytes.len() as u32).to_le_bytes());
                 self.raw(bytes);

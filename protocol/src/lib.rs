@@ -37,5 +37,5 @@ mod value;
 
 pub use error::{DecodeError, DecodeErrorDetail, DecodeErrorKind, Place};
 pub use key::{Key, KeyError};
-pub use payload::{Frames, Payload, PayloadKind};
+pub use payload::{Frames, Payload, PayloadKind, PickleTooLarge};
 pub use value::Value;

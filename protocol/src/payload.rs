@@ -56,6 +56,13 @@ impl std::fmt::Debug for Frames {
     }
 }
 
+/// A pickle that no message can hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a pickle of {0} bytes exceeds the limit of 4 GiB; large data belong into buffers beside it"
+)]
+pub struct PickleTooLarge(pub usize);
+
 /// A value as its sender serialised it: a header and sub-frames.
 ///
 /// The header (a msgpack map) names the serialiser, the compression and the number of sub-frames, and holds no
@@ -87,9 +94,12 @@ impl Payload {
 
     /// A `__Pickled__` payload: one pickle and its out-of-band buffers.
     ///
-    /// # Panics
+    /// # Errors
     /// If the pickle has 4 GiB or more, which msgpack cannot hold. (Its buffers may.)
-    pub fn pickled(pickle: &[u8], buffers: impl Into<Frames>) -> Self {
+    pub fn pickled(pickle: &[u8], buffers: impl Into<Frames>) -> Result<Self, PickleTooLarge> {
+        if u32::try_from(pickle.len()).is_err() {
+            return Err(PickleTooLarge(pickle.len()));
+        }
         let buffers = buffers.into();
         let count = buffers.as_slice().len();
         let mut w = Writer::new();
@@ -103,7 +113,7 @@ impl Payload {
         }
         w.str("num-sub-frames");
         w.uint(count as u64);
-        Self::new(PayloadKind::Pickled, w.into_document(), buffers)
+        Ok(Self::new(PayloadKind::Pickled, w.into_document(), buffers))
     }
 
     /// Raw bytes as Dask's `dask` family writes a `bytes` object; used around pickled exceptions.

@@ -92,7 +92,7 @@ sample! {
     Payload => |s| {
         let frames: Vec<Bytes> = Vec::sample(s);
         if bool::sample(s) {
-            return Self::pickled(&Bytes::sample(s), frames);
+            return Self::pickled(&Bytes::sample(s), frames).expect("a small pickle");
         }
         let mut w = Writer::new();
         Value::map([

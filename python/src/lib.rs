@@ -13,7 +13,6 @@
 pub mod archive;
 mod child;
 mod connection;
-pub mod exception;
 mod interpreter;
 mod launch;
 mod memory;

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use oxidask_protocol::msgpack::Writer;
-use oxidask_python::exception::{self, Argument};
+use oxidask_protocol::{Key, exception};
 use oxidask_python::{Child, ChildError, ChildSettings, ConnectionError, Interpreter};
 
 fn python() -> PathBuf {
@@ -167,7 +167,7 @@ async fn parent_that_dies() {
     w.str("sleeps");
     w.str("id");
     w.uint(1);
-    let sleep = exception::pickle("time", "sleep", &[Argument::Int(1000)]);
+    let sleep = bytes::Bytes::from_static(b"ctime\nsleep\n(I1000\ntR.");
     connection
         .writer
         .write(&[vec![w.into_document(), sleep]])
@@ -194,17 +194,12 @@ async fn child_does_not_outlive_a_parent_that_dies() {
 
 #[test]
 fn exceptions_that_are_pickled_without_python_are_what_they_say() {
-    let no_worker = [
-        "key".into(),
-        Argument::Set(vec!["host".into()]),
-        Argument::None,
-        Argument::Dict(vec![("GPU".into(), Argument::Float(1.5))]),
-        Argument::Float(3.0),
-    ];
+    let key = Key::from("inc-1");
+    let (hosts, needs) = (["host".to_owned()], [("GPU".to_owned(), 1.5)]);
     let pickles = [
         exception::builtin("ValueError", "line\nwith 'quotes' and ü"),
-        exception::killed_worker("inc-1", "tcp://127.0.0.1:1", 3),
-        exception::pickle("distributed.scheduler", "NoValidWorkerError", &no_worker),
+        exception::killed_worker(&key, "tcp://127.0.0.1:1", "w", "127.0.0.1", 3),
+        exception::no_valid_worker(&key, &hosts, &needs, 3.0),
     ];
     let hex = pickles.map(|pickle| {
         pickle

@@ -2,6 +2,7 @@
 //!
 //! [`Config::load`] reads what `dask.config` reads: YAML files and `DASK_…` variables, with the same precedence.
 
+pub mod args;
 mod config;
 mod error;
 mod literal;

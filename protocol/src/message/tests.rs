@@ -218,7 +218,8 @@ fn a_batch_ends_at_a_bare_ok() {
 
 #[test]
 fn payloads_may_not_share_frames() {
-    let payload = crate::Payload::pickled(b"N.", vec![Bytes::from_static(b"buffer")]);
+    let payload = crate::Payload::pickled(b"N.", vec![Bytes::from_static(b"buffer")])
+        .expect("a small pickle");
     let mut frames = encode_one(&Value::array([payload.clone(), payload]));
     // Both name the first payload's frames.
     let document: Vec<u8> = frames[0]

@@ -31,7 +31,7 @@ fn cluster() -> Core {
 fn new_task(key: Key, dependencies: Vec<Key>, order: i64) -> NewTask {
     NewTask {
         key,
-        run_spec: Payload::pickled(&[0; 120], Vec::new()),
+        run_spec: Payload::pickled(&[0; 120], Vec::new()).expect("a small pickle"),
         dependencies,
         order,
         data_producer: false,

@@ -52,6 +52,8 @@ use state::span::Spans;
 use state::task::{Task, TaskTable};
 use state::worker::Worker;
 use stealing::Thefts;
+pub use stimulus::timers::heartbeat_interval;
+
 use stimulus::retire::{Copies, Retirement};
 use stimulus::shuffle::Shuffle;
 use story::Story;

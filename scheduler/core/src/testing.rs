@@ -36,7 +36,7 @@ impl Default for TestCore {
 pub fn task(key: &str, dependencies: &[&str]) -> NewTask {
     NewTask {
         key: Key::from(key),
-        run_spec: Payload::pickled(b"N.", Vec::new()),
+        run_spec: Payload::pickled(b"N.", Vec::new()).expect("a small pickle"),
         dependencies: dependencies.iter().map(|key| Key::from(*key)).collect(),
         order: 0,
         data_producer: false,

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Parser};
 
+use oxidask_settings::args::CommonArgs;
+
 /// Where the control API is in a pod, unless the command line says otherwise.
 const CONTROL_IN_POD: &str = ":8788";
 
@@ -11,6 +13,9 @@ const CONTROL_IN_POD: &str = ":8788";
 #[derive(Clone, Debug, Parser, Default)]
 #[command(name = "dask-scheduler", version, about, max_term_width = 100)]
 pub struct Args {
+    /// Flags of the worker too.
+    #[command(flatten)]
+    pub common: CommonArgs,
     /// URI, IP or hostname of this server
     #[arg(long, default_value = "", hide_default_value = true)]
     pub host: String,
@@ -23,24 +28,9 @@ pub struct Args {
     /// Protocol, tcp or tls; several with commas
     #[arg(long)]
     pub protocol: Option<String>,
-    /// CA cert(s) file for TLS (in PEM format)
-    #[arg(long, value_name = "PATH")]
-    pub tls_ca_file: Option<PathBuf>,
-    /// Certificate file for TLS (in PEM format); it may hold the key too
-    #[arg(long, value_name = "PATH")]
-    pub tls_cert: Option<PathBuf>,
-    /// Private key file for TLS (in PEM format)
-    #[arg(long, value_name = "PATH")]
-    pub tls_key: Option<PathBuf>,
     /// Address on which to listen for the status page, metrics and the HTTP API
     #[arg(long, default_value = ":8787")]
     pub dashboard_address: String,
-    /// Launch the HTTP server; the default
-    #[arg(long, overrides_with = "no_dashboard")]
-    pub dashboard: bool,
-    /// Launch no HTTP server
-    #[arg(long)]
-    pub no_dashboard: bool,
     /// Refused: start a Jupyter server by itself instead
     #[arg(long, overrides_with = "no_jupyter")]
     pub jupyter: bool,
@@ -59,9 +49,6 @@ pub struct Args {
     /// Without effect
     #[arg(long, value_name = "BOOLEAN", action = ArgAction::Set)]
     pub use_xheaders: Option<bool>,
-    /// File to write the process PID
-    #[arg(long)]
-    pub pid_file: Option<PathBuf>,
     /// File to write connection information; on a shared file system, clients and workers find the scheduler by it
     #[arg(long)]
     pub scheduler_file: Option<PathBuf>,
@@ -71,9 +58,6 @@ pub struct Args {
     /// Time of inactivity after which the scheduler ends, such as "1 hour"
     #[arg(long)]
     pub idle_timeout: Option<String>,
-    /// Interpreter for graphs and functions; python3 of the PATH by default
-    #[arg(long, value_name = "PATH")]
-    pub python: Option<PathBuf>,
     /// Address for the control API (gRPC), such as ":8788"; "none" for none. On at ":8788" in a pod, else off
     #[arg(long, value_name = "ADDRESS")]
     pub control_address: Option<String>,
@@ -126,11 +110,6 @@ impl Args {
             Some(address) => Some(address),
             None => in_pod.then_some(CONTROL_IN_POD),
         }
-    }
-
-    /// Whether an HTTP server is wanted.
-    pub fn wants_dashboard(&self) -> bool {
-        !self.no_dashboard
     }
 }
 
@@ -188,14 +167,16 @@ mod tests {
         assert!(
             !parse(&["--dashboard", "--no-dashboard"])
                 .unwrap()
+                .common
                 .wants_dashboard()
         );
         assert!(
             parse(&["--no-dashboard", "--dashboard"])
                 .unwrap()
+                .common
                 .wants_dashboard()
         );
-        assert!(parse(&[]).unwrap().wants_dashboard());
+        assert!(parse(&[]).unwrap().common.wants_dashboard());
         assert!(
             parse(&["--jupyter", "--no-jupyter"])
                 .unwrap()

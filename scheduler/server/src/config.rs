@@ -1,6 +1,5 @@
 //! From command line and configuration to the settings of the server.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -58,7 +57,7 @@ pub fn settings(args: &Args, config: &Config) -> anyhow::Result<(Settings, Vec<S
         contact_address: config
             .text(&scheduler("contact-address"))?
             .map(str::to_owned),
-        dashboard: match args.wants_dashboard() {
+        dashboard: match args.common.wants_dashboard() {
             true => Some(dashboard(&args.dashboard_address)?),
             false => None,
         },
@@ -67,11 +66,11 @@ pub fn settings(args: &Args, config: &Config) -> anyhow::Result<(Settings, Vec<S
         connect_timeout: config
             .duration("distributed.comm.timeouts.connect")?
             .unwrap_or(defaults.connect_timeout),
-        python: args.python.clone(),
+        python: args.common.python.clone(),
         graph: graph_intake(args, config)?,
         preload: preload(args, config)?,
         scheduler_file: args.scheduler_file.clone(),
-        pid_file: args.pid_file.clone(),
+        pid_file: args.common.pid_file.clone(),
         control: args
             .control_address(config.in_pod())
             .map(dashboard)
@@ -102,7 +101,7 @@ pub fn settings(args: &Args, config: &Config) -> anyhow::Result<(Settings, Vec<S
 fn graph_intake(args: &Args, config: &Config) -> anyhow::Result<IntakeConfig> {
     let defaults = IntakeConfig::default();
     Ok(IntakeConfig {
-        python: args.python.clone(),
+        python: args.common.python.clone(),
         helpers: config
             .count("oxidask.graph.helpers")?
             .unwrap_or(defaults.helpers),
@@ -121,9 +120,7 @@ fn listen(
     config: &Config,
     has_tls: bool,
 ) -> anyhow::Result<Vec<oxidask_protocol::address::Address>> {
-    let by_flags = [&args.tls_ca_file, &args.tls_cert, &args.tls_key]
-        .iter()
-        .any(|file| file.is_some());
+    let by_flags = args.common.names_tls_files();
     let required = config.bool("distributed.comm.require-encryption")?;
     let default_scheme = match config.text("distributed.comm.default-scheme")? {
         _ if by_flags || required == Some(true) => Scheme::Tls,
@@ -155,22 +152,8 @@ fn listen(
 }
 
 fn tls_files(args: &Args, config: &Config) -> anyhow::Result<TlsFiles> {
-    let mut files = TlsFiles::of_config(config, Role::Scheduler)?;
-    let given = |path: &Option<PathBuf>| {
-        path.as_deref()
-            .map(Path::display)
-            .map(|path| path.to_string())
-    };
-    for (file, flag) in [
-        (&mut files.ca_file, given(&args.tls_ca_file)),
-        (&mut files.cert, given(&args.tls_cert)),
-        (&mut files.key, given(&args.tls_key)),
-    ] {
-        if flag.is_some() {
-            *file = flag;
-        }
-    }
-    Ok(files)
+    let configured = TlsFiles::of_config(config, Role::Scheduler)?;
+    Ok(args.common.tls_files(configured))
 }
 
 fn preload(args: &Args, config: &Config) -> anyhow::Result<Vec<(String, Vec<String>)>> {

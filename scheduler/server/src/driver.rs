@@ -535,26 +535,3 @@ impl Stamp {
         self.text.as_ref().map_or("", |(_, text)| text)
     }
 }
-
-/// Seconds between the signs of life of `n` workers or clients, as Dask computes them.
-pub fn heartbeat_interval(n: usize) -> f64 {
-    match n {
-        0..=10 => 0.5,
-        11..=49 => 1.0,
-        50..=199 => 2.0,
-        n => n as f64 / 200.0 + 1.0,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn heartbeats_get_rarer_as_workers_get_more() {
-        assert_eq!(heartbeat_interval(10), 0.5);
-        assert_eq!(heartbeat_interval(11), 1.0);
-        assert_eq!(heartbeat_interval(50), 2.0);
-        assert_eq!(heartbeat_interval(1000), 6.0);
-    }
-}

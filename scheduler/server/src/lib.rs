@@ -31,3 +31,4 @@ pub mod settings;
 pub mod task_metadata;
 pub mod task_stream;
 pub mod translate;
+pub mod versions;

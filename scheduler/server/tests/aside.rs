@@ -360,7 +360,7 @@ async fn partitions_of_a_shuffle_are_dealt_to_workers() {
     let aside = aside();
     let [barrier] = pickles("barrier").try_into().unwrap();
     let request = P2pRequest {
-        barrier: Payload::pickled(&barrier, Vec::new()),
+        barrier: Payload::pickled(&barrier, Vec::new()).expect("a small pickle"),
         run_id: 77,
         workers: vec!["tcp://a:1".into(), "tcp://b:1".into()],
         existing: vec![(Key::tuple([Key::from(1), Key::from(0)]), "tcp://c:1".into())],

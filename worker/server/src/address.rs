@@ -107,7 +107,7 @@ async fn own_address(scheduler: &str) -> String {
 /// # Errors
 /// If a port that was asked for is not free.
 pub(crate) async fn dashboard(args: &Args) -> Result<Option<TcpListener>> {
-    if args.no_dashboard {
+    if !args.common.wants_dashboard() {
         return Ok(None);
     }
     let text = args.dashboard_address.as_deref().unwrap_or(":0");

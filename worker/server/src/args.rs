@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Parser};
 
+use oxidask_settings::args::CommonArgs;
+
 /// Launch a Dask worker attached to an existing scheduler.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "dask-worker", version, about, disable_help_flag = true)]
@@ -14,16 +16,10 @@ pub struct Args {
     /// Arguments for --preload modules
     #[arg(trailing_var_arg = true, value_name = "PRELOAD_ARGV")]
     pub preload_argv: Vec<String>,
+    /// Flags of the scheduler too.
+    #[command(flatten)]
+    pub common: CommonArgs,
 
-    /// CA certificates for TLS (PEM)
-    #[arg(long, value_name = "PATH")]
-    pub tls_ca_file: Option<PathBuf>,
-    /// Certificate for TLS (PEM)
-    #[arg(long, value_name = "PATH")]
-    pub tls_cert: Option<PathBuf>,
-    /// Private key for TLS (PEM)
-    #[arg(long, value_name = "PATH")]
-    pub tls_key: Option<PathBuf>,
     /// Port for peers, or a range FIRST:LAST for several workers; default: any free one
     #[arg(long, alias = "port")]
     pub worker_port: Option<String>,
@@ -33,12 +29,6 @@ pub struct Args {
     /// Address for /health and /metrics, such as :8790
     #[arg(long)]
     pub dashboard_address: Option<String>,
-    /// Serve /health and /metrics (the default)
-    #[arg(long, overrides_with = "no_dashboard")]
-    pub dashboard: bool,
-    /// Serve no HTTP
-    #[arg(long)]
-    pub no_dashboard: bool,
     /// Address to bind, such as tcp://0.0.0.0:9000
     #[arg(long)]
     pub listen_address: Option<String>,
@@ -72,9 +62,6 @@ pub struct Args {
     /// Let Client.restart remove this worker
     #[arg(long)]
     pub no_nanny: bool,
-    /// File to write the process id to
-    #[arg(long, value_name = "PATH")]
-    pub pid_file: Option<PathBuf>,
     /// Folder for spilled values and uploaded modules
     #[arg(long, value_name = "PATH")]
     pub local_directory: Option<PathBuf>,
@@ -114,9 +101,6 @@ pub struct Args {
     /// Host name for TLS if it differs from the scheduler's
     #[arg(long)]
     pub scheduler_sni: Option<String>,
-    /// Python interpreter; else OXIDASK_PYTHON, else python3 on PATH
-    #[arg(long)]
-    pub python: Option<PathBuf>,
     /// Show this help
     #[arg(short, long, action = ArgAction::Help)]
     pub help: Option<bool>,

@@ -53,7 +53,7 @@ async fn workers(args: Args) -> Result<()> {
     if args.worker_class.is_some() {
         bail!("--worker-class: this worker cannot host a class; use `dask worker` for it");
     }
-    let pid_file = args.pid_file.as_ref().map(|path| {
+    let pid_file = args.common.pid_file.as_ref().map(|path| {
         OwnFile::pid(path).with_context(|| format!("failed to write --pid-file {}", path.display()))
     });
     let _pid_file = pid_file.transpose()?;
@@ -62,7 +62,7 @@ async fn workers(args: Args) -> Result<()> {
     if count > 1 && args.contact_address.is_some() {
         bail!("--contact-address names one worker, --nworkers asks for {count}");
     }
-    let executors = Maker::new(Interpreter::find(args.python.as_deref())?);
+    let executors = Maker::new(Interpreter::find(args.common.python.as_deref())?);
     let neighbours = Neighbours::default();
     let mut workers = tokio::task::JoinSet::new();
     for number in 0..count {

@@ -199,16 +199,8 @@ fn local_directory(args: &Args, config: &Config) -> Result<PathBuf> {
 }
 
 fn tls_files(args: &Args, config: &Config) -> Result<TlsFiles> {
-    let text = |path: &Option<PathBuf>| {
-        path.as_ref()
-            .map(|path| path.to_string_lossy().into_owned())
-    };
     let configured = TlsFiles::of_config(config, Role::Worker)?;
-    Ok(TlsFiles {
-        ca_file: text(&args.tls_ca_file).or(configured.ca_file),
-        cert: text(&args.tls_cert).or(configured.cert),
-        key: text(&args.tls_key).or(configured.key),
-    })
+    Ok(args.common.tls_files(configured))
 }
 
 fn scheduler_address(args: &Args, config: &Config) -> Result<String> {

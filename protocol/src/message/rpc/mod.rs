@@ -6,7 +6,7 @@ mod scheduler;
 mod worker;
 
 pub use extensions::*;
-pub use failure::{Failure, pickled_builtin, pickled_call};
+pub use failure::Failure;
 pub use scheduler::*;
 pub use worker::*;
 

@@ -7,7 +7,7 @@ mod graph;
 pub(crate) mod retire;
 pub(crate) mod shuffle;
 mod tasks;
-mod timers;
+pub(crate) mod timers;
 mod workers;
 
 use std::sync::Arc;

@@ -51,7 +51,7 @@ impl Core {
         let Some(ttl) = self.config.worker_ttl else {
             return;
         };
-        let ttl = ttl.max(10 * self.heartbeat_interval());
+        let ttl = ttl.max(10 * heartbeat_interval(self.workers.len()));
         let silent: Vec<WorkerId> = self
             .workers
             .iter()
@@ -60,18 +60,6 @@ impl Core {
             .collect();
         for worker in silent {
             self.actions.push_back(Action::WorkerTimedOut { worker });
-        }
-    }
-
-    /// How often a worker gives a sign of life, so that many do not flood the scheduler.
-    ///
-    /// Source: distributed `heartbeat_interval`.
-    pub fn heartbeat_interval(&self) -> Duration {
-        match self.workers.len() {
-            0..=10 => Duration::from_millis(500),
-            11..50 => Duration::from_secs(1),
-            50..200 => Duration::from_secs(2),
-            n => Duration::from_millis(n as u64 * 5 + 1000),
         }
     }
 
@@ -130,5 +118,31 @@ impl Core {
             self.tasks[id].blame_on(Arc::new(Blame { key, error }));
             self.recommend(id, Erred);
         }
+    }
+}
+
+/// Time between the signs of life of one of `n` workers or clients, so that many do not flood the scheduler.
+///
+/// Source: distributed `heartbeat_interval`.
+pub fn heartbeat_interval(n: usize) -> Duration {
+    match n {
+        0..=10 => Duration::from_millis(500),
+        11..50 => Duration::from_secs(1),
+        50..200 => Duration::from_secs(2),
+        n => Duration::from_millis((n as u64).saturating_mul(5).saturating_add(1000)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::heartbeat_interval;
+
+    #[test]
+    fn heartbeats_get_rarer_as_workers_get_more() {
+        let milliseconds = |n| heartbeat_interval(n).as_millis();
+        assert_eq!(
+            [10, 11, 50, 1000].map(milliseconds),
+            [500, 1000, 2000, 6000]
+        );
     }
 }

@@ -159,7 +159,7 @@ impl Answer {
         let (pickle, buffers) = self.parts.split_first()?;
         Some(P2pSpec {
             worker_for,
-            run_spec: Payload::pickled(pickle, buffers.to_vec()),
+            run_spec: Payload::pickled(pickle, buffers.to_vec()).ok()?,
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use oxidask_protocol::Payload;
-use oxidask_python::exception;
+use oxidask_protocol::exception;
 
 /// An exception, ready to be sent to a client.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

@@ -6,23 +6,25 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use oxidask_protocol::comm::{Comm, CommError};
+use oxidask_protocol::exception;
 use oxidask_protocol::message::client::{FromClient, StreamStart, ToClient};
-use oxidask_protocol::message::rpc::{RegisterClient, pickled_builtin};
+use oxidask_protocol::message::rpc::RegisterClient;
 use oxidask_protocol::message::{decode_batch, encode_batch};
 use oxidask_protocol::{Payload, Value};
 use oxidask_scheduler_core::action::GraphUpdated;
-use oxidask_scheduler_core::{ClientId, Event};
+use oxidask_scheduler_core::{ClientId, Event, heartbeat_interval};
 use tracing::{debug, info, warn};
 
 use super::backlog::{Backlog, Item, PendingGraph};
 use super::outbox::Outbox;
 use crate::clock::unix_time;
 use crate::coordinate;
-use crate::driver::{Driver, heartbeat_interval};
+use crate::driver::Driver;
 use crate::graph::GraphError;
 use crate::peers::range;
 use crate::server::Server;
 use crate::translate::{graph, to_client};
+use crate::versions;
 
 /// Time that a client waits for the first interpreter before it is told that it is connected.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -52,8 +54,13 @@ pub async fn stream(
     );
     let refusal = range::refusal(&body.versions, &body.client);
     // The client wants this one alone in its array.
+    let warning = {
+        let driver = server.driver();
+        let workers = driver.workers.iter().map(|peer| &peer.versions);
+        versions::warning(&body.versions, "Client", workers, &server.intake.versions())
+    };
     let start = ToClient::StreamStart(StreamStart {
-        warning: String::new(),
+        warning,
         error: refusal.clone().unwrap_or_default(),
     });
     outbox.send_message(&encode_batch(std::iter::once(&start)));
@@ -220,7 +227,7 @@ impl Stream {
             None => {
                 warn!(client = %self.name, "graph lost: graph intake is shut down");
                 let text = "the scheduler is shutting down";
-                let pickle = pickled_builtin("RuntimeError", text);
+                let pickle = exception::builtin("RuntimeError", text);
                 (Value::Payload(Payload::of_bytes(pickle)), Value::Nil)
             }
         };
@@ -289,7 +296,8 @@ impl Stream {
                 if let Some(peer) = driver.clients.get_mut(client) {
                     peer.last_seen = unix_time();
                 }
-                let interval = 10.0 * heartbeat_interval(driver.clients.connected().count());
+                let interval =
+                    10.0 * heartbeat_interval(driver.clients.connected().count()).as_secs_f64();
                 self.outbox
                     .send(|w| to_client::heartbeat_interval(w, interval));
             }

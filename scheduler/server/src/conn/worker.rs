@@ -10,13 +10,12 @@ use oxidask_protocol::message::worker::{FromWorker, RegisterWorker};
 use oxidask_protocol::wire::Pairs;
 use oxidask_protocol::{Value, message::encode_one};
 use oxidask_scheduler_core::event::WorkerStatus;
-use oxidask_scheduler_core::{Event, WorkerId};
+use oxidask_scheduler_core::{Event, WorkerId, heartbeat_interval};
 use tracing::{debug, info, warn};
 
 use super::outbox::Outbox;
 use crate::clock::unix_time;
 use crate::coordinate;
-use crate::driver::heartbeat_interval;
 use crate::extensions::topics;
 use crate::membership;
 use crate::peers::{
@@ -24,8 +23,8 @@ use crate::peers::{
     takes_duration, wire_str,
 };
 use crate::server::Server;
-use crate::task_stream;
-use crate::translate::from_worker::FromWorkers;
+use crate::translate::from_worker::{FromWorkers, amounts, seconds};
+use crate::{task_stream, versions};
 
 /// Registers a worker and handles what it says until its stream ends.
 pub async fn stream(
@@ -45,6 +44,8 @@ pub async fn stream(
                 ("message", text.into()),
                 ("time", unix_time().into()),
             ])))
+        } else if let Err(reason) = amounts(&body.resources.0) {
+            Some(encode_one(&Failure::builtin("ValueError", &reason)))
         } else if let Some(name) = name.as_ref().filter(|name| driver.workers.is_barred(name)) {
             let name = name.text();
             info!(worker = %address, name, "a worker that was retired for good wants to come back");
@@ -140,14 +141,19 @@ fn register(server: &Server, address: &str, body: RegisterWorker, outbox: Arc<Ou
     let status = WorkerStatus::parse(&body.status);
     let takes_duration = takes_duration(distributed_version(&body.versions));
     let count = driver.workers.len() + 1;
+    let warning = {
+        let name = body.server_id.0.as_deref().unwrap_or(address);
+        let workers = driver.workers.iter().map(|peer| &peer.versions);
+        versions::warning(&body.versions, name, workers, &server.intake.versions())
+    };
     // Written first: what the core sends because of the registration comes after it.
     outbox.send_message(&encode_one(
         &oxidask_protocol::message::worker::RegisterWorkerReply {
             status: "OK".to_owned(),
             time: now,
-            heartbeat_interval: heartbeat_interval(count),
+            heartbeat_interval: heartbeat_interval(count).as_secs_f64(),
             worker_plugins: Pairs(plugins),
-            warning: oxidask_protocol::wire::Omit(Some(String::new())),
+            warning: oxidask_protocol::wire::Omit(Some(warning)),
             error: oxidask_protocol::wire::Omit(Some(String::new())),
         },
     ));
@@ -170,7 +176,11 @@ fn register(server: &Server, address: &str, body: RegisterWorker, outbox: Arc<Ou
         extra: body.extra.detached(),
         server_id: body.server_id.0.unwrap_or_default(),
         last_seen: now,
-        time_delay: now - body.now,
+        time_delay: if body.now.is_finite() {
+            now - body.now
+        } else {
+            0.0
+        },
         takes_duration,
         outbox,
     };
@@ -231,7 +241,7 @@ fn messages(
                 worker,
                 key: message.key,
                 run_id: message.run_id.0,
-                compute_duration: message.compute_duration,
+                compute_duration: message.compute_duration.and_then(seconds),
             }),
             FromWorker::AddKeys(message) => events.push(Event::KeysAdded {
                 worker,

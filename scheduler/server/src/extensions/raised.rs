@@ -3,7 +3,8 @@
 use std::fmt;
 
 use oxidask_protocol::Value;
-use oxidask_protocol::message::rpc::{Failure, pickled_call};
+use oxidask_protocol::exception;
+use oxidask_protocol::message::rpc::Failure;
 
 /// An exception for the caller: its class and its one argument.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +51,7 @@ impl Raised {
     /// The reply to send.
     pub fn failure(&self) -> Failure {
         Failure {
-            exception: Value::Bin(pickled_call(self.module, self.class, &self.text)),
+            exception: Value::Bin(exception::of_class(self.module, self.class, &self.text)),
             ..Failure::builtin(self.class, &self.text)
         }
     }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use oxidask_protocol::Payload;
-use oxidask_python::exception;
+use oxidask_protocol::exception;
 
 /// The class of a failure, for logs and metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -183,6 +183,7 @@ impl Helper {
                     oxidask_python::with_causes(&error),
                 )
             })?;
+        self.shared.state().versions = child.hello().versions.clone();
         let outbox = connection.writer.into_outbox(WINDOW);
         self.process = Some(Process {
             child,

@@ -89,6 +89,8 @@ pub(super) struct State {
     pub(super) plugins: Vec<(String, Bytes)>,
     /// Counts changes of `plugins`.
     pub(super) plugin_changes: u64,
+    /// Packages of the interpreter that the helpers run, once one has.
+    pub(super) versions: Vec<(String, String)>,
     pub(super) closed: bool,
 }
 
@@ -160,6 +162,11 @@ impl GraphIntake {
         let mut tried = self.guard.shared.tried.subscribe();
         // The sender lives as long as the intake, which this borrows.
         let _ = tried.wait_for(|tried| *tried).await;
+    }
+
+    /// Packages of the interpreter, by name; empty before it has run.
+    pub fn versions(&self) -> Vec<(String, String)> {
+        self.guard.shared.state().versions.clone()
     }
 
     /// Has a pickled scheduler plugin started (`None`: taken away) in every helper before its next graph, since

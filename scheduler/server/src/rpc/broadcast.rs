@@ -124,7 +124,8 @@ async fn send_all(
                 match on_error {
                     OnError::Raise => return Err(failure),
                     OnError::Return => {
-                        Value::Payload(Payload::pickled(&pickle_of(&failure), Vec::new()))
+                        let pickled = Payload::pickled(&pickle_of(&failure), Vec::new());
+                        Value::Payload(pickled.map_err(|_| failure)?)
                     }
                     OnError::ReturnPickle => Value::Bin(pickle_of(&failure)),
                     OnError::Ignore => continue,

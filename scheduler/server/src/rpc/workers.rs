@@ -5,16 +5,17 @@ use std::sync::Arc;
 use oxidask_protocol::message::rpc::{Address, SetResources};
 use oxidask_protocol::message::worker::HeartbeatWorker;
 use oxidask_protocol::{Key, Value};
-use oxidask_scheduler_core::{Event, event};
+use oxidask_scheduler_core::{Event, event, heartbeat_interval};
 use tracing::warn;
 
 use super::data::Named;
-use super::reply::Refusal;
+use super::reply::{Refusal, raise};
 use super::{Answer, Outcome};
 use crate::clock::unix_time;
-use crate::driver::{Driver, heartbeat_interval};
+use crate::driver::Driver;
 use crate::membership;
 use crate::server::Server;
+use crate::translate::from_worker::{amounts, seconds};
 
 /// `heartbeat_worker`: a sign of life with measurements.
 pub(super) fn heartbeat(server: &Server, body: HeartbeatWorker) -> Outcome {
@@ -40,7 +41,7 @@ pub(super) fn heartbeat(server: &Server, body: HeartbeatWorker) -> Outcome {
         peer.memory.measured(&metrics, managed, now);
         event.memory = peer.memory.by(server.settings.memory_measure, managed);
         peer.metrics = metrics;
-        if body.now > 0.0 {
+        if body.now.is_finite() && body.now > 0.0 {
             peer.time_delay = now - body.now;
         }
     }
@@ -50,7 +51,9 @@ pub(super) fn heartbeat(server: &Server, body: HeartbeatWorker) -> Outcome {
         ("time", now.into()),
         (
             "heartbeat-interval",
-            heartbeat_interval(driver.workers.len()).into(),
+            heartbeat_interval(driver.workers.len())
+                .as_secs_f64()
+                .into(),
         ),
     ]))
 }
@@ -75,10 +78,15 @@ pub fn heartbeat_event(
     let number = |value: Option<&Value>| value.and_then(Value::as_f64).map_or(0, |n| n as u64);
     event::Heartbeat {
         worker: Some(worker),
-        executing,
+        executing: executing
+            .into_iter()
+            .filter_map(|(key, running)| Some((key, seconds(running)?)))
+            .collect(),
         memory: number(metrics.field("memory")),
         spilled: number(metrics.field("spilled_bytes").and_then(|s| s.field("disk"))),
-        bandwidth: total.map(|total| (total, transfers)),
+        bandwidth: total
+            .filter(|total| total.is_finite())
+            .map(|total| (total, transfers)),
         spans: Vec::new(),
     }
 }
@@ -95,7 +103,7 @@ fn span_metrics(extensions: &Value) -> Vec<(String, Key, f64)> {
             return None;
         };
         let what = Value::Array(parts).to_key()?;
-        Some((span, what, amount.as_f64()?))
+        Some((span, what, amount.as_f64().filter(|n| n.is_finite())?))
     };
     let measured = measured.unwrap_or_default();
     measured.iter().filter_map(one).collect()
@@ -123,6 +131,7 @@ pub(super) fn unregister(server: &Server, body: &Address) -> Outcome {
 pub(super) fn set_resources(server: &Server, body: SetResources) -> Outcome {
     let mut driver = server.driver();
     let (worker, _) = super::data::worker(&driver, &Value::from(body.worker.as_str()))?;
+    amounts(&body.resources.0).map_err(|reason| raise("ValueError", &reason))?;
     if let Some(peer) = driver.workers.get_mut(worker) {
         for (name, amount) in &body.resources.0 {
             match peer.resources.iter_mut().find(|(known, _)| known == name) {

@@ -81,12 +81,36 @@ impl FromWorkers {
     }
 }
 
+/// A duration that a worker tells: at least 0, and `None` if it is no number or infinite.
+pub fn seconds(told: f64) -> Option<f64> {
+    told.is_finite().then_some(told.max(0.0))
+}
+
+/// Checks the amounts of a worker's resources.
+///
+/// # Errors
+/// What is wrong, if one is negative or no number.
+pub fn amounts(resources: &[(String, f64)]) -> Result<(), String> {
+    match resources
+        .iter()
+        .find(|(_, amount)| amount.is_nan() || *amount < 0.0)
+    {
+        Some((name, amount)) => Err(format!(
+            "the amount of resource {name:?} is {amount}, but should be 0 or more"
+        )),
+        None => Ok(()),
+    }
+}
+
 /// Seconds of computing, and of each other action.
 fn durations(startstops: &[StartStop]) -> (Option<f64>, Vec<(String, f64)>) {
     let mut compute = None;
     let mut other = Vec::new();
     for part in startstops {
-        let seconds = part.stop - part.start;
+        // A clock that is set back gives less than nothing; a number that is none counts for nothing.
+        let Some(seconds) = seconds(part.stop - part.start) else {
+            continue;
+        };
         if part.action == "compute" {
             compute = Some(compute.unwrap_or(0.0) + seconds);
         } else {
@@ -115,4 +139,32 @@ pub fn detach_payload(payload: Payload) -> Payload {
     };
     let frames: Vec<Bytes> = payload.frames.as_slice().iter().map(copy).collect();
     Payload::new(payload.kind, copy(&payload.header), frames)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_are_none_do_not_come_in() {
+        let part = |action: &str, start, stop| StartStop {
+            action: action.to_owned(),
+            start,
+            stop,
+            source: Default::default(),
+        };
+        let parts = [
+            part("compute", 10.0, 12.0),
+            part("compute", 0.0, f64::NAN),
+            part("transfer", 5.0, 4.0),
+            part("disk-read", f64::NEG_INFINITY, 1.0),
+        ];
+        let (compute, other) = durations(&parts);
+        assert_eq!(compute, Some(2.0));
+        assert_eq!(other, [("transfer".to_owned(), 0.0)]);
+        let amount = |amount| amounts(&[("GPU".to_owned(), amount)]);
+        assert!(amount(f64::INFINITY).is_ok());
+        assert!(amount(f64::NAN).unwrap_err().contains("GPU"));
+        assert!(amount(-1.0).is_err());
+    }
 }

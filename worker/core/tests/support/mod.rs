@@ -35,7 +35,7 @@ pub fn address(name: &str) -> Address {
 
 pub fn run_spec() -> Arc<RunSpec> {
     Arc::new(RunSpec {
-        payload: Payload::pickled(b"N.", Vec::new()),
+        payload: Payload::pickled(b"N.", Vec::new()).expect("a small pickle"),
         annotations: Bytes::from_static(b"\x80"),
         span_id: None,
         actor: false,

@@ -252,7 +252,7 @@ fn pickled_object(payload: &Payload) -> Result<bytes::Bytes, String> {
 
 /// An error that arose on this side of the executor: a RuntimeError with this text.
 pub(super) fn task_error(text: &str) -> Arc<TaskError> {
-    let pickle = oxidask_python::exception::builtin("RuntimeError", text);
+    let pickle = oxidask_protocol::exception::builtin("RuntimeError", text);
     Arc::new(TaskError {
         exception: Payload::of_bytes(pickle),
         traceback: None,

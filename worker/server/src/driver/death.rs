@@ -40,7 +40,7 @@ impl Death {
         }
         let worker = format!("{} ({})", driver.address, self.status);
         let pickle =
-            oxidask_python::exception::killed_worker(&key.to_string(), &worker, i64::from(allowed));
+            oxidask_protocol::exception::killed_worker(key, &worker, &driver.address, "", allowed);
         Some(TaskError {
             exception: Payload::of_bytes(pickle),
             traceback: None,
