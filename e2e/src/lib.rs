@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod namespace;
 #[cfg(feature = "kubernetes")]
 pub mod operator;
+pub mod processes;
 #[cfg(feature = "kubernetes")]
 pub mod random;
 #[cfg(feature = "kubernetes")]

@@ -73,6 +73,16 @@ pub fn no_valid_worker(
     })
 }
 
+/// `dask._task_spec.Task(key, exec, code)`: a task that runs a line of Python, for peers that open what they
+/// should not have been given.
+pub(crate) fn raising_task(key: &Key, code: &str) -> Bytes {
+    call("dask._task_spec", "Task", |p| {
+        p.key(key);
+        p.global("builtins", "exec");
+        p.text(code);
+    })
+}
+
 struct Pickler(Vec<u8>);
 
 /// `module.name(*arguments)`; `write` leaves the arguments on the stack.

@@ -30,6 +30,8 @@ pub mod handshake;
 mod key;
 pub mod message;
 pub mod msgpack;
+pub mod native;
+pub mod numpy;
 mod payload;
 #[cfg(test)]
 mod sample;

@@ -29,6 +29,28 @@ wire_struct! {
         /// Set by older clients; newer ones put `priority` into the annotations.
         user_priority: Omit<Value>,
     }
+    /// A graph of native tasks to compute, which no interpreter need open.
+    pub struct UpdateNativeGraph {
+        /// The tasks, in any order.
+        tasks: Vec<NativeNode>,
+        /// Keys that the client wants.
+        keys: KeySet,
+        /// Graphs submitted within this time share a generation. Unit: seconds.
+        fifo_timeout: Seconds = Seconds(Some(0.0)),
+    }
+    /// One task of a native graph.
+    pub struct NativeNode {
+        /// Its key.
+        key: Key,
+        /// Kernel and parameters in msgpack; only workers read it.
+        kernel: Bytes,
+        /// Keys of the kernel's arguments in order, in this graph or known from an earlier one, native or not.
+        inputs: Vec<Key>,
+        /// Addresses, names or hosts of workers where alone it may run.
+        workers: Omit<Vec<Value>>,
+        /// How often it is run again after an error.
+        retries: Omit<u64>,
+    }
     /// Keys, and the client in whose name something is done to them.
     pub struct ClientKeys {
         /// The keys.
@@ -108,6 +130,8 @@ wire_ops! {
     pub enum FromClient {
         /// Compute a graph.
         "update-graph" => UpdateGraph(UpdateGraph),
+        /// Compute a graph of native tasks. Of oxidask alone.
+        "oxidask-update-native-graph" => UpdateNativeGraph(UpdateNativeGraph),
         /// Interest in keys ends.
         "client-releases-keys" => ClientReleasesKeys(ClientKeys),
         /// Interest in keys begins.

@@ -12,7 +12,7 @@ pub type Address = Arc<str>;
 /// What runs when a task runs: opaque to the core, handed to the executor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunSpec {
-    /// The pickled task, never opened here.
+    /// The task, pickled or native, never opened here.
     pub payload: Payload,
     /// The task's annotations as msgpack bytes.
     pub annotations: bytes::Bytes,

@@ -101,6 +101,9 @@ pub struct Args {
     /// Host name for TLS if it differs from the scheduler's
     #[arg(long)]
     pub scheduler_sni: Option<String>,
+    /// Start the Python executor only when a task or request needs it; native tasks never do
+    #[arg(long, env = "OXIDASK_LAZY_EXECUTOR")]
+    pub lazy_executor: bool,
     /// Show this help
     #[arg(short, long, action = ArgAction::Help)]
     pub help: Option<bool>,

@@ -6,12 +6,13 @@ use std::sync::{
 };
 
 use bytes::Bytes;
-use oxidask_protocol::{Key, Payload};
+use oxidask_protocol::{Key, Payload, native::NativeTask};
 use tokio::sync::{mpsc::UnboundedSender, oneshot};
 
 use crate::{
     executor::{
         Newborn,
+        native::NativeOutcome,
         wire::{ControlMessage, TaskMessage},
     },
     shared::Shared,
@@ -42,6 +43,14 @@ pub(crate) enum Input {
         status: String,
         output: String,
     },
+    /// The arguments of a native task are there; none if they will not come.
+    NativeReady {
+        id: u64,
+        task: NativeTask,
+        values: Option<GetDataReply>,
+    },
+    /// A native task ended.
+    Native { id: u64, outcome: NativeOutcome },
     /// A new executor is there to be put to work, or could not be had.
     ExecutorStarted(anyhow::Result<Box<Newborn>>),
     /// A transfer from a peer ended.
@@ -105,6 +114,8 @@ pub(crate) enum Query {
         take: bool,
     },
     Executing,
+    /// What the worker has done since its start.
+    Work,
     Extensions,
     Story(Vec<Key>),
     State,

@@ -189,6 +189,7 @@ async fn answer(op: &str, frames: Vec<Bytes>, context: &Context) -> Result<Vec<B
             .await
         }
         "dump_state" => query(context, Query::State).await,
+        "oxidask_work" => query(context, Query::Work).await,
         "get_monitor_info" => query(context, Query::Metrics { take: false }).await,
         "kill" | "restart" | "instantiate" => {
             if op != "instantiate" {

@@ -17,6 +17,22 @@ pub(crate) struct Meter {
     bandwidth: f64,
     /// Per peer and per type: mean bandwidth and count since the last heartbeat.
     by_worker: BTreeMap<String, (f64, u64)>,
+    work: Work,
+}
+
+/// What a worker has done since its start.
+#[derive(Debug, Default)]
+struct Work {
+    /// Runs that ended with a value.
+    tasks: u64,
+    /// Sum of their wall times. Unit: seconds.
+    compute_seconds: f64,
+    /// Values fetched from other workers, shared memory included. Unit: bytes.
+    transfer_bytes: u64,
+    /// Transfers that brought them.
+    transfers: u64,
+    /// Sum of their wall times; several may run at once. Unit: seconds.
+    transfer_seconds: f64,
 }
 
 /// `distributed.scheduler.bandwidth`. Unit: bytes per second.
@@ -33,11 +49,38 @@ impl Meter {
             cpu: 0.0,
             bandwidth: FIRST_BANDWIDTH,
             by_worker: BTreeMap::new(),
+            work: Work::default(),
         }
+    }
+
+    /// Note a run that ended with a value.
+    pub(crate) fn computed(&mut self, seconds: f64) {
+        self.work.tasks += 1;
+        self.work.compute_seconds += seconds;
+    }
+
+    /// What these processes have done since the start, for whoever compares two answers.
+    pub(crate) fn work(&self, pids: &[u32], nthreads: usize) -> Value {
+        let per_second = rustix::param::clock_ticks_per_second().max(1) as f64;
+        let ticks: u64 = pids.iter().filter_map(|pid| cpu_ticks(*pid)).sum();
+        let work = &self.work;
+        Value::map([
+            ("tasks", Value::from(work.tasks)),
+            ("compute_seconds", work.compute_seconds.into()),
+            ("transfer_bytes", work.transfer_bytes.into()),
+            ("transfers", work.transfers.into()),
+            ("transfer_seconds", work.transfer_seconds.into()),
+            ("cpu_seconds", (ticks as f64 / per_second).into()),
+            ("nthreads", nthreads.into()),
+            ("cpus", cpu_count().into()),
+        ])
     }
 
     /// Note a transfer of `bytes` from `worker` in `seconds`.
     pub(crate) fn transferred(&mut self, worker: &str, bytes: u64, seconds: f64) {
+        self.work.transfer_bytes += bytes;
+        self.work.transfers += 1;
+        self.work.transfer_seconds += seconds;
         if bytes < SMALL_TRANSFER || seconds <= 0.0 {
             return;
         }

@@ -7,7 +7,6 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use oxidask_protocol::Value;
-use oxidask_python::Interpreter;
 use oxidask_settings::{Config, Sources, process::OwnFile};
 use oxidask_worker_core::Core;
 use tokio::sync::mpsc::unbounded_channel;
@@ -62,7 +61,7 @@ async fn workers(args: Args) -> Result<()> {
     if count > 1 && args.contact_address.is_some() {
         bail!("--contact-address names one worker, --nworkers asks for {count}");
     }
-    let executors = Maker::new(Interpreter::find(args.common.python.as_deref())?);
+    let executors = Maker::new(args.common.python.clone());
     let neighbours = Neighbours::default();
     let mut workers = tokio::task::JoinSet::new();
     for number in 0..count {
@@ -117,7 +116,11 @@ async fn worker(
     neighbours: Neighbours,
 ) -> Result<()> {
     let mut environment = executor_environment();
-    let mut newborn = Some(Box::pin(executors.start(&environment, false)).await);
+    let mut newborn = if args.lazy_executor {
+        None
+    } else {
+        Some(Box::pin(executors.start(&environment, false)).await)
+    };
     let (listener, address) = bind(&args, &settings.scheduler).await?;
     let address: Arc<str> = Arc::from(address.as_str());
     let peers = Peers::new(
@@ -149,16 +152,21 @@ async fn worker(
     let mut restarted = false;
     loop {
         let newborn = match newborn.take() {
-            Some(newborn) => newborn?,
-            None => Box::pin(executors.start(&environment, false)).await?,
+            Some(newborn) => Some(newborn?),
+            None if args.lazy_executor => None,
+            None => Some(Box::pin(executors.start(&environment, false)).await?),
         };
-        let _ = versions.set(newborn.versions.clone());
+        let own = newborn
+            .as_ref()
+            .map_or_else(without_python, |newborn| newborn.versions.clone());
+        let _ = versions.set(own.clone());
         let folder = Folder::create(settings.local_directory.clone())?;
         let life = Life {
             settings: &settings,
             address: &address,
             peers: &peers,
             executors: &executors,
+            versions: own,
             neighbours: &neighbours,
             services: &services,
             restarted,
@@ -177,12 +185,22 @@ async fn worker(
     }
 }
 
+/// What a worker says about its packages before it has started an interpreter: nothing that could differ.
+fn without_python() -> Value {
+    Value::map([
+        ("host", Value::Map(Vec::new())),
+        ("packages", Value::Map(Vec::new())),
+    ])
+}
+
 /// What stays the same between restarts of a worker.
 struct Life<'a> {
     settings: &'a Arc<Settings>,
     address: &'a Arc<str>,
     peers: &'a Peers,
     executors: &'a Maker,
+    /// Versions of the executor's packages as clients compare them.
+    versions: Value,
     neighbours: &'a Neighbours,
     services: &'a Value,
     restarted: bool,
@@ -192,7 +210,7 @@ impl Life<'_> {
     /// Register and work until the end.
     async fn live(
         &self,
-        newborn: Newborn,
+        newborn: Option<Newborn>,
         environment: &mut Environment,
         current: &CurrentInputs,
     ) -> Result<End> {
@@ -200,7 +218,7 @@ impl Life<'_> {
         let inputs = Inputs(sender);
         current.set(inputs.clone());
         let (settings, scheduler) = (self.settings, &self.settings.scheduler);
-        let registered = self.register(&newborn).await?;
+        let registered = self.register().await?;
         tracing::info!(%scheduler, address = %self.address, nthreads = settings.nthreads, "registered");
         let stream = scheduler::stream(registered.comm, inputs.clone());
         let _ = stream.send(scheduler::running());
@@ -242,7 +260,10 @@ impl Life<'_> {
             nanny_plugins,
             services: self.services.clone(),
         });
-        driver.put_to_work(newborn);
+        match newborn {
+            Some(newborn) => driver.put_to_work(newborn),
+            None => driver.put_off_executor(),
+        }
         let (end, changed) = driver.run(receiver).await;
         *environment = changed;
         // What was said last is on its way; the scheduler also understands a closed connection.
@@ -250,10 +271,10 @@ impl Life<'_> {
         Ok(end)
     }
 
-    async fn register(&self, newborn: &Newborn) -> Result<scheduler::Registered> {
+    async fn register(&self) -> Result<scheduler::Registered> {
         let settings = self.settings;
         let message =
-            || scheduler::registration(settings, self.address, &newborn.versions, self.services);
+            || scheduler::registration(settings, self.address, &self.versions, self.services);
         let start = tokio::time::Instant::now();
         let deadline = settings.death_timeout.map(|timeout| start + timeout);
         loop {

@@ -12,7 +12,10 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("oxidask-worker-kernels", &[]),
     ("oxidask-scheduler-core", &["oxidask-protocol"]),
     ("oxidask-worker-core", &["oxidask-protocol"]),
-    ("oxidask-client", &["oxidask-protocol"]),
+    (
+        "oxidask-client",
+        &["oxidask-protocol", "oxidask-worker-kernels"],
+    ),
     (
         "oxidask-scheduler-server",
         &[
@@ -44,7 +47,12 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ),
     (
         "oxidask-cli",
-        &["oxidask-client", "oxidask-control", "oxidask-operator-api"],
+        &[
+            "oxidask-client",
+            "oxidask-control",
+            "oxidask-operator-api",
+            "oxidask-worker-kernels",
+        ],
     ),
     (
         "oxidask-sim",

@@ -24,6 +24,8 @@ wire_struct! {
         close: bool = false,
         /// Serialisation families allowed in the answer.
         serializers: Omit<Value>,
+        /// The caller submits native graphs only, so no interpreter need be kept ready for it. Of oxidask alone.
+        native: bool = false,
     }
 }
 
@@ -45,6 +47,7 @@ impl<T: Operation> Decode for Request<T> {
                 b"op" => op = Some(read_op(&mut probe)?),
                 b"reply" => envelope.reply = field(&mut probe, "reply")?,
                 b"close" => envelope.close = field(&mut probe, "close")?,
+                b"native" => envelope.native = field(&mut probe, "native")?,
                 b"serializers" => envelope.serializers = field(&mut probe, "serializers")?,
                 _ => probe.skip()?,
             }
@@ -68,6 +71,7 @@ impl Default for Envelope {
             reply: true,
             close: false,
             serializers: Omit(None),
+            native: false,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use oxidask_protocol::comm::{Comm, CommError};
 use oxidask_protocol::exception;
-use oxidask_protocol::message::client::{FromClient, StreamStart, ToClient};
+use oxidask_protocol::message::client::{FromClient, StreamStart, ToClient, UpdateNativeGraph};
 use oxidask_protocol::message::rpc::RegisterClient;
 use oxidask_protocol::message::{decode_batch, encode_batch};
 use oxidask_protocol::{Payload, Value};
@@ -20,9 +20,10 @@ use super::outbox::Outbox;
 use crate::clock::unix_time;
 use crate::coordinate;
 use crate::driver::Driver;
-use crate::graph::GraphError;
+use crate::graph::{GraphError, Node, native_nodes};
 use crate::peers::range;
 use crate::server::Server;
+use crate::translate::graph::Plan;
 use crate::translate::{graph, to_client};
 use crate::versions;
 
@@ -110,7 +111,7 @@ impl Stream {
                 },
                 (graph, outcome) = self.backlog.next_graph() => {
                     match outcome {
-                        Ok(_) => self.submit(graph),
+                        Ok(_) => self.submit(graph.plan, graph.nodes, graph.began),
                         Err(error) => self.fail(&graph, error),
                     }
                     while let Some(message) = self.backlog.pop_message() {
@@ -162,16 +163,17 @@ impl Stream {
         Ok(true)
     }
 
-    fn submit(&self, graph: PendingGraph) {
-        debug!(client = %self.name, tasks = graph.nodes.len(), wanted = graph.plan.wanted.len(), "graph");
-        let stimulus_id = format!("update-graph-{}", graph.began).into();
-        let (began, materialised) = (graph.began, unix_time());
+    /// `began`: when the graph came. Unit: Unix seconds.
+    fn submit(&self, plan: Plan, nodes: Vec<Node>, began: f64) {
+        debug!(client = %self.name, tasks = nodes.len(), wanted = plan.wanted.len(), "graph");
+        let stimulus_id = format!("update-graph-{began}").into();
+        let materialised = unix_time();
         self.server
             .driver()
             .observers
             .task_metadata
-            .wanted(&graph.plan.wanted);
-        let event = graph::event(self.client, graph.plan, graph.nodes, stimulus_id);
+            .wanted(&plan.wanted);
+        let event = graph::event(self.client, plan, nodes, stimulus_id);
         let mut driver = self.server.driver();
         driver.handle(event);
         for outcome in driver.take_graphs() {
@@ -231,16 +233,37 @@ impl Stream {
                 (Value::Payload(Payload::of_bytes(pickle)), Value::Nil)
             }
         };
-        for key in &graph.plan.wanted {
+        self.report_erred(&graph.plan, &exception, &traceback);
+        self.log_failed_graph(graph.began);
+    }
+
+    fn report_erred(&self, plan: &Plan, exception: &Value, traceback: &Value) {
+        for key in &plan.wanted {
             self.outbox
-                .send(|w| to_client::task_erred(w, key, &exception, &traceback));
+                .send(|w| to_client::task_erred(w, key, exception, traceback));
         }
+    }
+
+    /// A graph of native tasks needs no helper.
+    fn native_graph(&self, message: UpdateNativeGraph) {
+        let (tasks, plan) = graph::native(message);
+        let began = unix_time();
+        match native_nodes(tasks, &plan.wanted) {
+            Ok(nodes) => self.submit(plan, nodes, began),
+            Err(error) => {
+                warn!(client = %self.name, %error, "native graph refused");
+                let pickle = exception::builtin("ValueError", &error.to_string());
+                let exception = Value::Payload(Payload::of_bytes(pickle));
+                self.report_erred(&plan, &exception, &Value::Nil);
+                self.log_failed_graph(began);
+            }
+        }
+    }
+
+    fn log_failed_graph(&self, began: f64) {
         let event = Value::map([
             ("action", Value::from("update-graph")),
-            (
-                "stimulus_id",
-                format!("update-graph-{}", graph.began).into(),
-            ),
+            ("stimulus_id", format!("update-graph-{began}").into()),
             ("status", "error".into()),
         ]);
         let mut driver = self.server.driver();
@@ -250,10 +273,17 @@ impl Stream {
 
     /// Handles one message. False when the client leaves.
     fn message(&self, message: FromClient) -> bool {
+        let message = match message {
+            FromClient::UpdateNativeGraph(message) => {
+                self.native_graph(message);
+                return true;
+            }
+            message => message,
+        };
         let client = self.client;
         let mut driver = self.server.driver();
         match message {
-            FromClient::UpdateGraph(_) => {
+            FromClient::UpdateGraph(_) | FromClient::UpdateNativeGraph(_) => {
                 unreachable!("graphs are taken out before messages are handled")
             }
             FromClient::ClientReleasesKeys(body) => {

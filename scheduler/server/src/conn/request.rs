@@ -53,7 +53,9 @@ async fn requests(server: Arc<Server>, mut comm: Comm) -> Result<(), CommError> 
         };
         drop(frames);
         // Somebody speaks Dask: graphs will come, and the first shall not wait for an interpreter to start.
-        server.warmed.call_once(|| server.intake.warm());
+        if !envelope.native && !is_without_python(&call) {
+            server.warmed.call_once(|| server.intake.warm());
+        }
         if server
             .settings
             .blocked_handlers
@@ -220,5 +222,18 @@ fn decode_envelope(reader: &Reader<'_>) -> Envelope {
         reply: true,
         close: false,
         serializers: oxidask_protocol::wire::Omit(Some(Value::Nil)),
+        native: false,
     })
+}
+/// Whether a worker speaks that has no interpreter itself, or is heard after its registration.
+fn is_without_python(call: &ToScheduler) -> bool {
+    match call {
+        ToScheduler::RegisterWorker(body) => body
+            .versions
+            .field("packages")
+            .and_then(Value::as_map)
+            .is_some_and(<[_]>::is_empty),
+        ToScheduler::RegisterNanny(_) | ToScheduler::HeartbeatWorker(_) => true,
+        _ => false,
+    }
 }

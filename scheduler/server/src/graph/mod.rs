@@ -11,6 +11,7 @@ pub mod dag;
 mod error;
 mod helper;
 mod intake;
+mod native;
 pub mod order;
 mod process;
 mod queue;
@@ -23,6 +24,7 @@ use oxidask_protocol::{Key, Payload};
 pub use annotations::{AnnotationError, Annotations};
 pub use error::{GraphError, GraphErrorKind};
 pub use intake::{GraphEvents, GraphIntake, IntakeConfig};
+pub use native::{NativeGraphError, nodes as native_nodes};
 
 /// A graph as a client sent it, in an `update-graph` message.
 #[derive(Debug, Clone)]

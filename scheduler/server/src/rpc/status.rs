@@ -46,6 +46,8 @@ fn scheduler(server: &Server, driver: &Driver, workers: Vec<(Value, Value)>) -> 
         ("total_threads", threads.into()),
         ("total_memory", memory.into()),
         ("workers", Value::Map(workers)),
+        // Tells clients that native graphs are understood.
+        ("oxidask", env!("CARGO_PKG_VERSION").into()),
     ])
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use oxidask_protocol::message::client::UpdateGraph;
+use oxidask_protocol::message::client::{NativeNode, UpdateGraph, UpdateNativeGraph};
 use oxidask_protocol::msgpack::Reader;
 use oxidask_protocol::wire::Decode;
 use oxidask_protocol::{Key, Payload, Value};
@@ -56,6 +56,20 @@ pub fn question(message: UpdateGraph) -> (MaterialiseRequest, Plan) {
         annotations: payload(message.annotations),
     };
     (request, plan)
+}
+
+/// Splits the message into its tasks and what is kept.
+pub fn native(message: UpdateNativeGraph) -> (Vec<NativeNode>, Plan) {
+    let plan = Plan {
+        wanted: message.keys.keys,
+        submitting_task: None,
+        fifo_timeout: seconds(message.fifo_timeout.0.unwrap_or(0.0)),
+        actors: Actors::None,
+        user_priority: 0.0,
+        span_metadata: None,
+        code: None,
+    };
+    (message.tasks, plan)
 }
 
 /// The event for a graph whose nodes have all come.

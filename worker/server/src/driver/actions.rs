@@ -8,6 +8,7 @@ use oxidask_protocol::{
         FromWorker, KeyStimulus, Keys, LongRunning, StealResponse, TaskErred, TaskFinished,
     },
     msgpack::Reader,
+    native::NativeTask,
     wire::Omit,
 };
 use oxidask_worker_core::{Action, Address, EventKind, Message, TaskError};
@@ -47,8 +48,20 @@ impl Driver {
 
     /// Hand a task to the executor, now or when there is one.
     pub(super) fn start(&mut self, start: Start) {
+        match NativeTask::of_run_spec(&start.run_spec.payload) {
+            Ok(None) => {}
+            Ok(Some(task)) => {
+                self.start_native(start, task);
+                return;
+            }
+            Err(error) => {
+                self.malformed(start.key, &error.to_string());
+                return;
+            }
+        }
         if self.executor.is_none() || !self.plugins_pending.is_empty() {
             self.waiting.push_back(start);
+            self.need_executor();
             return;
         }
         let id = self.store.next_id();
@@ -72,30 +85,28 @@ impl Driver {
                 );
                 self.runs.push(run);
             }
-            Err(Unready::Lost(dependency)) => {
-                // The core believes it is here: tell it otherwise and let the task wait again.
-                tracing::warn!(key = %start.key, %dependency, "a dependency is gone from the store");
-                self.event(
-                    EventKind::ExecutorLost {
-                        running: Vec::new(),
-                        queued: vec![start.key],
-                        resident: vec![dependency],
-                        error: task_error("a dependency was lost"),
-                    },
-                    "dependency-lost",
-                );
-            }
-            Err(Unready::Malformed(text)) => {
-                let error = task_error(&format!("the task could not be read: {text}"));
-                self.event(
-                    EventKind::ExecuteFailed {
-                        key: start.key,
-                        error,
-                    },
-                    "malformed-task",
-                );
-            }
+            Err(Unready::Lost(dependency)) => self.dependency_lost(start.key, dependency),
+            Err(Unready::Malformed(text)) => self.malformed(start.key, &text),
         }
+    }
+
+    /// The core believes that a dependency is here: tell it otherwise and let the task wait again.
+    pub(super) fn dependency_lost(&mut self, key: Key, dependency: Key) {
+        tracing::warn!(%key, %dependency, "a dependency is gone from the store");
+        self.event(
+            EventKind::ExecutorLost {
+                running: Vec::new(),
+                queued: vec![key],
+                resident: vec![dependency],
+                error: task_error("a dependency was lost"),
+            },
+            "dependency-lost",
+        );
+    }
+
+    fn malformed(&mut self, key: Key, text: &str) {
+        let error = task_error(&format!("the task could not be read: {text}"));
+        self.event(EventKind::ExecuteFailed { key, error }, "malformed-task");
     }
 
     fn prepare(&mut self, id: u64, start: &Start) -> Result<Run, Unready> {

@@ -28,6 +28,23 @@ impl Driver {
         });
     }
 
+    /// Start the executor of a worker that has put it off, since now there is something for it to do.
+    pub(super) fn need_executor(&mut self) {
+        if std::mem::take(&mut self.executor_put_off) {
+            tracing::info!("the first work for Python: the executor starts");
+            self.start_executor(false);
+        }
+    }
+
+    /// Work without an executor until Python is needed. Plugins and preload modules need it at once.
+    pub(crate) fn put_off_executor(&mut self) {
+        self.executor_put_off = true;
+        let plugins = self.plugins.keys().any(|name| name != "shuffle");
+        if plugins || !self.nanny_plugins.is_empty() || !self.settings.preload.is_empty() {
+            self.need_executor();
+        }
+    }
+
     pub(super) fn executor_started(&mut self, started: anyhow::Result<Box<Newborn>>) {
         match started {
             Ok(newborn) => self.put_to_work(*newborn),

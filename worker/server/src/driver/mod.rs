@@ -7,6 +7,7 @@ mod executor;
 mod gets;
 mod leases;
 mod memory;
+mod native;
 mod queries;
 mod reports;
 mod requests;
@@ -30,7 +31,7 @@ use tokio::sync::{
 
 use crate::{
     clock::{Clock, unix},
-    executor::{Environment, Handle, Maker, wire::Run},
+    executor::{Environment, Handle, Maker, native::NativeThreads, wire::Run},
     input::{Input, Inputs},
     metrics::Meter,
     neighbours::Neighbours,
@@ -147,6 +148,8 @@ pub(crate) struct Driver {
     /// The scheduler has been asked to retire this worker.
     retiring: bool,
     executor: Option<Handle>,
+    /// No executor was started yet, because nothing has needed one.
+    executor_put_off: bool,
     generation: u64,
     /// Pickled plugins by name, for every executor.
     plugins: IndexMap<String, Bytes>,
@@ -162,6 +165,9 @@ pub(crate) struct Driver {
     drops: Vec<u64>,
     /// By number of the run, in the order in which they were handed over.
     running: IndexMap<u64, Running>,
+    /// Native tasks that wait for arguments or run, by number of the run.
+    native: IndexMap<u64, native::RunningNative>,
+    native_threads: NativeThreads,
     outgoing: Vec<Outgoing>,
     gets: Gets,
     leases: leases::Leases,
@@ -196,6 +202,7 @@ pub(crate) struct Driver {
 
 impl Driver {
     pub(crate) fn new(parts: Parts) -> Self {
+        let native_threads = NativeThreads::new(parts.settings.nthreads, parts.inputs.clone());
         Self {
             core: parts.core,
             clock: Clock::new(),
@@ -214,6 +221,7 @@ impl Driver {
             draining: None,
             retiring: false,
             executor: None,
+            executor_put_off: false,
             generation: 0,
             plugins: parts.plugins.into_iter().collect(),
             nanny_plugins: parts.nanny_plugins,
@@ -222,6 +230,8 @@ impl Driver {
             runs: Vec::new(),
             drops: Vec::new(),
             running: IndexMap::new(),
+            native: IndexMap::new(),
+            native_threads,
             outgoing: Vec::new(),
             gets: Gets::default(),
             leases: leases::Leases::default(),
@@ -300,6 +310,8 @@ impl Driver {
                 status,
                 output,
             } => self.executor_ended(generation, &status, &output),
+            Input::NativeReady { id, task, values } => self.native_ready(id, &task, values),
+            Input::Native { id, outcome } => self.native_done(id, outcome),
             Input::ExecutorStarted(started) => self.executor_started(started),
             Input::Transfer { worker, outcome } => self.transferred(&worker, outcome),
             Input::Spilled { id, written } => self.spill_written(id, written),

@@ -19,6 +19,10 @@ impl Driver {
             Query::Keys => Value::Array(self.store.iter().map(|(key, _)| key_value(key)).collect()),
             Query::Metrics { take } => self.metrics(take),
             Query::Executing => self.executing(),
+            Query::Work => {
+                let nthreads = self.settings.nthreads;
+                self.meter.work(&self.pids(), nthreads)
+            }
             Query::Extensions => self.take_extensions(),
             Query::Story(keys) => self.story(&keys),
             Query::State => self.state(),
@@ -71,13 +75,20 @@ impl Driver {
         shared / self.neighbours.count() as u64 + executor + files + segments
     }
 
+    /// This process and the executor.
+    fn pids(&self) -> Vec<u32> {
+        let executor = self.executor.as_ref().map(|executor| executor.pid);
+        std::iter::once(std::process::id())
+            .chain(executor)
+            .collect()
+    }
+
     /// What heartbeats say. `take` starts the counts since the last one anew.
     fn metrics(&mut self, take: bool) -> Value {
         let stats = self.core.stats();
         let counts = stats.tasks.iter().filter(|(_, count)| *count > 0);
         let counts = counts.map(|(name, count)| (*name, Value::Int(*count as i128)));
-        let mut pids = vec![std::process::id()];
-        pids.extend(self.executor.as_ref().map(|executor| executor.pid));
+        let pids = self.pids();
         let (digests, activity) = if take {
             (
                 std::mem::take(&mut self.digests),
@@ -124,10 +135,12 @@ impl Driver {
 
     fn executing(&self) -> Value {
         let now = unix();
-        let running = self.running.values();
+        let python = self.running.values().map(|run| (&run.key, run.since));
+        let native = self.native.values().map(|run| (&run.key, run.since));
+        let running = python.chain(native);
         Value::Map(
             running
-                .map(|run| (key_value(&run.key), Value::Float(now - run.since)))
+                .map(|(key, since)| (key_value(key), Value::Float(now - since)))
                 .collect(),
         )
     }

@@ -69,6 +69,7 @@ impl Driver {
                     self.digest(&span, &key, "thread-cpu", cpu);
                     self.digest(&span, &key, "thread-noncpu", (stop - start - cpu).max(0.0));
                 }
+                self.meter.computed(stop - start);
                 let duration = Duration::try_from_secs_f64(stop - start).unwrap_or_default();
                 self.event(
                     EventKind::Executed {

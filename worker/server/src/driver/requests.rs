@@ -47,6 +47,11 @@ impl Driver {
             let _ = reply.send(GetDataReply::Busy);
             return;
         }
+        self.gather_values(keys, reply);
+    }
+
+    /// Answers with values that are here, as soon as all are in this process's hands.
+    pub(super) fn gather_values(&mut self, keys: Vec<Key>, reply: oneshot::Sender<GetDataReply>) {
         self.serving.fetch_add(1, Ordering::Relaxed);
         let (mut ready, mut wanted) = (Vec::new(), Vec::new());
         for key in keys {
@@ -183,6 +188,7 @@ impl Driver {
     pub(super) fn relay(&mut self, op: String, frames: Vec<bytes::Bytes>, reply: RelayReply) {
         let Some(executor) = self.executor.as_ref().filter(|_| !self.handlers.is_empty()) else {
             self.early_relays.push((op, frames, reply));
+            self.need_executor();
             return;
         };
         if !self.handlers.contains(&op) {

@@ -21,6 +21,10 @@ impl Driver {
                 Some(executor) if self.stream_handlers.contains(&op) => {
                     executor.send_control(control("stream", Vec::new(), frames));
                 }
+                None if self.executor_put_off => {
+                    // A plugin's operation: only Python knows whether it has a handler.
+                    tracing::debug!(op, "an operation for Python has no executor yet");
+                }
                 _ => tracing::warn!(op, "unknown operation on the scheduler's stream"),
             },
         }

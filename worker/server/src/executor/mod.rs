@@ -1,8 +1,10 @@
 //! One Python executor: started, given its sockets, watched until it ends.
 
+pub(crate) mod array;
+pub(crate) mod native;
 pub(crate) mod wire;
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -59,7 +61,8 @@ pub(crate) type Environment = Vec<(String, String)>;
 /// Makes executors for all workers of this process, by forking them from a template.
 #[derive(Clone)]
 pub(crate) struct Maker {
-    interpreter: Interpreter,
+    /// The interpreter as named on the command line; it is looked for when an executor is needed.
+    python: Option<PathBuf>,
     current: Arc<Mutex<Option<Current>>>,
 }
 
@@ -71,9 +74,9 @@ struct Current {
 }
 
 impl Maker {
-    pub(crate) fn new(interpreter: Interpreter) -> Self {
+    pub(crate) fn new(python: Option<PathBuf>) -> Self {
         Self {
-            interpreter,
+            python,
             current: Arc::default(),
         }
     }
@@ -107,7 +110,8 @@ impl Maker {
     async fn template(&self, environment: &Environment) -> Result<Current> {
         let mut settings = ChildSettings::new("template");
         settings.environment = environment.clone();
-        let (template, frames) = Template::start(&self.interpreter, &settings).await?;
+        let interpreter = Interpreter::find(self.python.as_deref())?;
+        let (template, frames) = Template::start(&interpreter, &settings).await?;
         let ready: Value =
             decode_one(&frames).context("the template said something else than who it is")?;
         Ok(Current {
