@@ -3,7 +3,7 @@
 ARG BASE=localhost/oxidask/stock:dev
 FROM ${BASE}
 USER 0:0
-COPY --chmod=755 bin/dask-scheduler bin/dask-worker /usr/local/bin/
+COPY --chmod=755 bin/dask-scheduler bin/dask-worker bin/oxidask /usr/local/bin/
 COPY --chmod=755 dask cli.py install.sh /usr/local/oxidask/
 RUN /usr/local/oxidask/install.sh
 ENV PATH=/usr/local/oxidask/bin:${PATH}

@@ -13,6 +13,8 @@ pub(crate) struct Binaries {
     pub(crate) scheduler: Option<PathBuf>,
     /// `None` while the workspace has no such program.
     pub(crate) worker: Option<PathBuf>,
+    /// `None` while the workspace has no such program.
+    pub(crate) command: Option<PathBuf>,
 }
 
 impl Binaries {
@@ -25,10 +27,12 @@ impl Binaries {
                 .then(|| metadata.target_directory.join("release").join(name))
         };
         let (scheduler, worker) = (binary("dask-scheduler"), binary("dask-worker"));
+        let command = binary("oxidask");
         let mut arguments = vec!["build", "--release", "--locked"];
         for (present, name) in [
             (scheduler.is_some(), "dask-scheduler"),
             (worker.is_some(), "dask-worker"),
+            (command.is_some(), "oxidask"),
         ] {
             if present {
                 arguments.extend(["--bin", name]);
@@ -44,6 +48,10 @@ impl Binaries {
                 arguments.join(" ")
             );
         }
-        Ok(Self { scheduler, worker })
+        Ok(Self {
+            scheduler,
+            worker,
+            command,
+        })
     }
 }

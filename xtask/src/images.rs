@@ -64,7 +64,8 @@ const IMAGES: [Image; 7] = [
     Image {
         name: "dask",
         base: Base::Ours("stock"),
-        binaries: &["dask-scheduler", "dask-worker"],
+        // The command runs the cells of experiments.
+        binaries: &["dask-scheduler", "dask-worker", "oxidask"],
         extras: &[],
     },
     Image {

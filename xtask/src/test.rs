@@ -178,6 +178,7 @@ fn conformance(tally: &mut Tally, python: &Python) -> Result<()> {
 
 /// Tests with real processes: our binaries under a stock client, hostile peers, faults.
 fn end_to_end(tally: &mut Tally, python: &Python) -> Result<()> {
+    let binaries = Binaries::build()?;
     let mut command = workspace::cargo(&[
         "test",
         "--quiet",
@@ -186,6 +187,15 @@ fn end_to_end(tally: &mut Tally, python: &Python) -> Result<()> {
         "--locked",
         "--no-fail-fast",
     ]);
+    for (variable, program) in [
+        ("OXIDASK_SCHEDULER", binaries.scheduler),
+        ("OXIDASK_WORKER", binaries.worker),
+        ("OXIDASK_CLI", binaries.command),
+    ] {
+        if let Some(program) = program {
+            command.env(variable, program);
+        }
+    }
     tally.run(
         command
             .env("PATH", python.path())

@@ -39,15 +39,18 @@ struct Stream {
     backlog: Backlog,
 }
 
-/// Registers a client and handles what it says until its stream ends.
+/// Registers a client and handles what it says until its stream ends. `native`: its graphs need no interpreter.
 pub async fn stream(
     server: Arc<Server>,
     comm: Comm,
     body: RegisterClient,
+    native: bool,
 ) -> Result<(), CommError> {
     let peer = comm.remote;
     // Connected means that graphs are taken in. If Python takes long to start, they will wait, but the client need not.
-    let _ = tokio::time::timeout(PATIENCE, server.intake.ready()).await;
+    if !native {
+        let _ = tokio::time::timeout(PATIENCE, server.intake.ready()).await;
+    }
     let outbox = Outbox::new(
         comm.writer,
         Arc::clone(&server.flusher),

@@ -74,7 +74,7 @@ async fn requests(server: Arc<Server>, mut comm: Comm) -> Result<(), CommError> 
         }
         match call {
             ToScheduler::RegisterClient(body) => {
-                return client::stream(server, comm, body).await;
+                return client::stream(server, comm, body, envelope.native).await;
             }
             ToScheduler::RegisterWorker(body) => {
                 return worker::stream(server, comm, body).await;
