@@ -20,6 +20,7 @@ mod static_binaries;
 mod test;
 mod tidy;
 mod versions;
+mod wheel;
 mod workspace;
 
 use std::process::ExitCode;
@@ -56,6 +57,8 @@ enum Command {
     Bench(bench::Args),
     /// Make the project's Python environment if it is missing, and print its interpreter
     Env,
+    /// Build the Python wheel with our programs in it
+    Wheel(wheel::Args),
     /// Write the CRDs of `operator/api` to `crds/` and to their chart
     Crds(crds::Args),
     /// Build the container images
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
         Command::Soak(args) => soak::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Env => env::print(),
+        Command::Wheel(args) => wheel::run(&args),
         Command::Crds(args) => crds::run(&args),
         Command::Images(args) => images::run(&args),
         Command::Kind(command) => kind::run(command),
