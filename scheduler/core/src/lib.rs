@@ -111,6 +111,8 @@ pub struct Core {
     /// When the last generation began.
     generation_began: Option<Time>,
     thefts: Thefts,
+    /// Where tasks of a batch are to go that will be placed in this event. Empty between events.
+    planned: IdMap<TaskId, WorkerId>,
     /// Results with more than one copy.
     replicated: IdSet<TaskId>,
     /// Whether it is looked for superfluous copies from time to time.
@@ -162,6 +164,7 @@ impl Core {
             generation: 0.0,
             generation_began: None,
             thefts: Thefts::default(),
+            planned: IdMap::default(),
             replicated: IdSet::default(),
             memory_manager_runs: config.active_memory_manager,
             retirements: Vec::new(),
@@ -195,6 +198,7 @@ impl Core {
         self.apply(event);
         self.run_recommendations();
         self.fill_open_slots();
+        self.forget_plan();
         self.flush_freed_keys();
         self.note_idleness();
     }

@@ -4,8 +4,13 @@
 //! there is none, so that what follows them runs first and memory stays low. All others go where they are expected
 //! to start soonest, given what each worker has to do and which dependencies it would have to fetch.
 //!
+//! A worker is charged for values that nothing else brings to it, and for sending the result to where what follows
+//! will run (`cost`). Many tasks that become ready at once are divided among the workers as a whole (`batch`).
+//!
 //! Source: distributed `decide_worker_*`, `is_rootish`, `worker_objective`; docs/scheduling.md.
 
+mod batch;
+mod cost;
 mod objective;
 mod occupancy;
 mod restrictions;
@@ -28,6 +33,11 @@ pub(crate) enum Place {
 impl Core {
     /// Chooses a place for a ready task.
     pub(crate) fn place(&mut self, id: TaskId) -> Place {
+        if let Some(worker) = self.planned.swap_remove(&id)
+            && self.running.contains(&worker)
+        {
+            return Place::On(worker);
+        }
         let is_root = self.is_rootish(id);
         if self.draining {
             let may_queue =

@@ -1,8 +1,12 @@
 //! The worker on which a task is expected to start soonest.
 
 use super::Place;
+use super::cost::Homes;
 use crate::Core;
 use crate::ids::{TaskId, WorkerId};
+
+/// (actors there, for actors; seconds that the choice costs; bytes held). Smaller is better.
+type Objective = (f64, f64, u64);
 
 /// Below this number of workers the least occupied is looked for; above, they take turns.
 const FEW_WORKERS: usize = 20;
@@ -52,9 +56,10 @@ impl Core {
         id: TaskId,
         workers: impl Iterator<Item = WorkerId>,
     ) -> Option<WorkerId> {
-        let mut best: Option<((f64, f64, u64), WorkerId)> = None;
+        let homes = self.homes(id);
+        let mut best: Option<(Objective, WorkerId)> = None;
         for worker in workers {
-            let objective = self.objective(id, worker);
+            let objective = self.objective(id, worker, &homes);
             if best.is_none_or(|(least, _)| objective < least) {
                 best = Some((objective, worker));
             }
@@ -62,19 +67,19 @@ impl Core {
         best.map(|(_, worker)| worker)
     }
 
-    /// (actors there, for actors; seconds until the task could start; bytes held). Smaller is better.
-    ///
-    /// Source: distributed `worker_objective`.
-    fn objective(&self, id: TaskId, worker: WorkerId) -> (f64, f64, u64) {
+    /// Source: distributed `worker_objective`, which charges each missing value to each task that needs it, and
+    /// nothing for the result.
+    fn objective(&self, id: TaskId, worker: WorkerId, homes: &Homes) -> Objective {
         let state = &self.workers[&worker];
-        let start =
-            self.occupancy(worker) / f64::from(state.nthreads) + self.transfer_seconds(id, worker);
+        let cost = self.occupancy(worker) / f64::from(state.nthreads)
+            + self.fetch_seconds(id, worker)
+            + homes.seconds_from(worker);
         let actors = if self.tasks[id].is_actor {
             state.actors.len() as f64
         } else {
             0.0
         };
-        (actors, start, state.nbytes)
+        (actors, cost, state.nbytes)
     }
 
     /// Seconds to fetch what a worker lacks of a task's dependencies.

@@ -50,6 +50,7 @@ impl Core {
         }
         let touched = self.connect(defined);
         self.observe_spans(&touched, span_metadata.as_ref(), code.as_ref());
+        self.plan_batch(&touched);
 
         let mut wanted_ids: Vec<TaskId> = Vec::with_capacity(wanted.len());
         for key in &wanted {
