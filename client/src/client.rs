@@ -76,10 +76,17 @@ impl Client {
             )
         };
         let mut rpc = open().await?;
-        let identity = request(&mut rpc, "identity", Vec::new(), options.timeout).await?;
-        if identity.field("oxidask").is_none() {
+        // A stock scheduler refuses the request, because of a field that it does not know.
+        let identity = request(&mut rpc, "identity", Vec::new(), options.timeout).await;
+        let is_ours = match &identity {
+            Ok(identity) => identity.field("oxidask").is_some(),
+            Err(ClientError::Refused { .. }) => false,
+            Err(_) => true,
+        };
+        if !is_ours {
             return Err(ClientError::NotOxidask(address.to_owned()));
         }
+        identity?;
         let mut stream = open().await?;
         let register = Value::map([
             ("op", Value::from("register-client")),

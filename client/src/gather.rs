@@ -11,13 +11,32 @@ use crate::{ClientError, Future, numpy};
 /// How long the scheduler may take to fetch results from workers. Large ones travel long.
 const GATHER_TIMEOUT: Duration = Duration::from_secs(600);
 
+/// How long results of workers that have gone are asked for again.
+const LOST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Pause before they are.
+const RETRY: Duration = Duration::from_millis(20);
+
 impl Client {
     /// Waits for all results and fetches them, in the order of the futures.
     ///
     /// # Errors
     /// With the first task that failed, or the first result that is no array of numbers.
     pub async fn gather(&self, futures: &[Future]) -> Result<Vec<Chunk>, ClientError> {
-        self.wait(futures).await?;
+        let deadline = tokio::time::Instant::now() + LOST_TIMEOUT;
+        loop {
+            self.wait(futures).await?;
+            match self.gather_once(futures).await {
+                // A worker has gone, and the news that its results are computed again is on its way.
+                Err(ClientError::Refused { .. }) if tokio::time::Instant::now() < deadline => {
+                    tokio::time::sleep(RETRY).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn gather_once(&self, futures: &[Future]) -> Result<Vec<Chunk>, ClientError> {
         let mut keys: Vec<Key> = Vec::with_capacity(futures.len());
         for future in futures {
             if !keys.contains(future.key()) {

@@ -48,7 +48,7 @@ async fn arrays_are_computed_in_chunks_without_any_interpreter() {
     let result = client.compute(&product).await.unwrap();
     let whole = client.compute(&x).await.unwrap();
     let transposed = Kernel::Transpose(Vec::new())
-        .run(&[whole.clone()], u64::MAX)
+        .run(std::slice::from_ref(&whole), u64::MAX)
         .unwrap();
     let expected = Kernel::Matmul.run(&[whole, transposed], u64::MAX).unwrap();
     let (result, expected) = (

@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_pickled_task_is_no_native_one() {
-        let python = Payload::pickled(b"\x80\x04N.", Vec::new());
+        let python = Payload::pickled(b"\x80\x04N.", Vec::new()).unwrap();
         assert_eq!(NativeTask::of_run_spec(&python), Ok(None));
     }
 

@@ -214,7 +214,7 @@ mod tests {
     fn something_else_is_refused_with_what_it_is() {
         let error = NumpyArray::of_payload(&Payload::of_bytes(Bytes::from_static(b"x")));
         assert!(error.unwrap_err().to_string().contains("a bytes"));
-        let pickled = Payload::pickled(b"\x80\x04N.", Vec::new());
+        let pickled = Payload::pickled(b"\x80\x04N.", Vec::new()).unwrap();
         assert!(NumpyArray::of_payload(&pickled).is_err());
     }
 }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use oxidask_protocol::Key;
 use oxidask_scheduler_core::Config;
@@ -25,7 +25,7 @@ fn moved(n: usize, workers: u32) -> usize {
         &names,
     );
     t.finish_all();
-    let home: HashMap<String, u32> = blocks
+    let home: BTreeMap<String, u32> = blocks
         .iter()
         .map(|name| (name.clone(), t.core.who_has(&Key::from(name.as_str()))[0].0))
         .collect();
@@ -52,11 +52,11 @@ fn moved(n: usize, workers: u32) -> usize {
     }
     let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
     t.submit(0, tasks, &wanted);
-    let mut fetched: HashSet<(u32, String)> = HashSet::new();
+    let mut fetched: BTreeSet<(u32, String)> = BTreeSet::new();
     let mut sums = 0;
     for i in 0..n {
         for j in 0..n {
-            let mut places = HashSet::new();
+            let mut places = BTreeSet::new();
             for k in 0..n {
                 let worker = t.worker_of(&product(i, k, j)).unwrap();
                 places.insert(worker);

@@ -199,7 +199,7 @@ fn four_rows<T: Element>(
         }
         k += 4;
     }
-    for k in k..depth {
+    while k < depth {
         let b = line(k);
         for j in 0..width {
             out0[j] = out0[j].add(a[0][k].mul(b[j]));
@@ -207,6 +207,7 @@ fn four_rows<T: Element>(
             out2[j] = out2[j].add(a[2][k].mul(b[j]));
             out3[j] = out3[j].add(a[3][k].mul(b[j]));
         }
+        k += 1;
     }
 }
 

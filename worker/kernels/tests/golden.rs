@@ -64,7 +64,7 @@ fn chunk(array: &Array) -> Chunk {
 fn elements(chunk: &Chunk) -> Vec<(f64, Vec<u8>)> {
     let standard = chunk.to_standard();
     let wide = Kernel::Cast(DType::F64)
-        .run(&[standard.clone()], u64::MAX)
+        .run(std::slice::from_ref(&standard), u64::MAX)
         .unwrap();
     let floats = wide
         .view::<f64>()

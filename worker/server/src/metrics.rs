@@ -72,7 +72,7 @@ impl Meter {
             ("transfer_seconds", work.transfer_seconds.into()),
             ("cpu_seconds", (ticks as f64 / per_second).into()),
             ("nthreads", nthreads.into()),
-            ("cpus", cpu_count().into()),
+            ("cpus", crate::limits::cpus().into()),
         ])
     }
 

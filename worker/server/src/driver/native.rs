@@ -148,7 +148,7 @@ impl Driver {
                 );
             }
             NativeOutcome::Failed(text) => {
-                let pickle = oxidask_python::exception::builtin("ValueError", &text);
+                let pickle = oxidask_protocol::exception::builtin("ValueError", &text);
                 let error = Arc::new(TaskError {
                     exception: Payload::of_bytes(pickle),
                     traceback: None,
