@@ -126,8 +126,13 @@ async fn answer_questions(mut questions: mpsc::UnboundedReceiver<Question>) {
                 reply.send(keys.iter().filter_map(task).collect()).unwrap();
             }
             Question::Attribute { name, reply } => {
-                let address = Value::from("tcp://127.0.0.1:8786");
-                reply.send((name == "address").then_some(address)).unwrap();
+                let nothing_more: [(&str, Value); 0] = [];
+                let answer = match name.as_str() {
+                    "address" => Some(Value::from("tcp://127.0.0.1:8786")),
+                    "workers_state" => Some(Value::map(nothing_more)),
+                    _ => None,
+                };
+                reply.send(answer).unwrap();
             }
         }
     }
