@@ -1,8 +1,7 @@
 //! `oxidask status`, and the view that `oxidask up` shows.
 
 use anyhow::Result;
-use oxidask_client::Client;
-use oxidask_protocol::Value;
+use oxidask_client::{Client, Value};
 
 /// Prints one view of a cluster.
 ///

@@ -1,7 +1,7 @@
 //! A client of oxidask clusters in Rust: graphs of native tasks, which need no interpreter anywhere.
 //!
 //! [`Client`] submits graphs and gathers results; a [`Future`] keeps a result on the cluster as long as it lives;
-//! [`array`] builds graphs of chunked arrays. The wire is Dask's own (`docs/protocol.md`) with one operation more
+//! [`mod@array`] builds graphs of chunked arrays. The wire is Dask's own (`docs/protocol.md`) with one operation more
 //! for native graphs, so results can be shared with Python clients by their keys.
 //!
 //! ```no_run
@@ -29,5 +29,5 @@ pub use client::{Client, Options};
 pub use error::ClientError;
 pub use future::Future;
 pub use graph::{Graph, Task};
-pub use oxidask_protocol::Key;
+pub use oxidask_protocol::{Key, Value};
 pub use oxidask_worker_kernels::{Binary, Chunk, DType, Kernel, Range, Reduction, Scalar, Unary};

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use oxidask_client::Client;
-use oxidask_protocol::Value;
+use oxidask_client::{Client, Value};
 
 use super::measure::measure;
 use super::verdict::verdict;

@@ -3,8 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use oxidask_client::Client;
-use oxidask_protocol::Value;
+use oxidask_client::{Client, Value};
 use serde::{Deserialize, Serialize};
 
 use super::workload::{Ready, Task};

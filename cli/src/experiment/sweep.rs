@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
-use oxidask_client::Client;
+use oxidask_client::{Client, Value};
 
 use super::control::control;
 use super::measure::{Cell, measure};
@@ -184,10 +184,7 @@ impl Setting {
         );
         connected.sort_by(|(a, _), (b, _)| a.cmp(b));
         connected.truncate(workers);
-        let own = connected[0]
-            .1
-            .field("nthreads")
-            .and_then(oxidask_protocol::Value::as_u64);
+        let own = connected[0].1.field("nthreads").and_then(Value::as_u64);
         let own = own.unwrap_or(1) as usize;
         ensure!(
             sweep.threads == [own],
