@@ -167,7 +167,7 @@ mod tests {
     fn what_nobody_wants_is_left_out_and_needs_come_first() {
         let tasks = vec![task("c", &["b", "b"]), task("x", &[]), task("b", &["a"])];
         let nodes = nodes(tasks, &[Key::from("c")]).unwrap();
-        assert_eq!(keys(&nodes), ["'b'", "'c'"]);
+        assert_eq!(keys(&nodes), ["b", "c"]);
         assert_eq!(nodes[1].dependencies, [Key::from("b")]);
         let spec = NativeTask::of_run_spec(&nodes[1].run_spec)
             .unwrap()
