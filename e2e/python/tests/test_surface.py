@@ -38,7 +38,7 @@ def test_a_dump_holds_tasks_and_workers(client: Client, tmp_path: Path):
         dump = DumpArtefact.from_url(f"{url}.msgpack.gz")
         assert "surface-dump" in {task["key"] for task in dump.scheduler_tasks_in_state("memory")}
         assert len(dump.dump["workers"]) == 2
-        assert "surface-dump" in {row[0] for row in dump.dump["scheduler"]["transition_log"]}
+        assert "surface-dump" in [row[0] for row in dump.dump["scheduler"]["transition_log"]]
 
 
 def test_memory_is_sampled_while_the_block_lasts(client: Client):

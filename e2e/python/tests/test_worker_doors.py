@@ -106,7 +106,7 @@ def test_versions_and_logs_come_from_the_python_that_runs_tasks(client: Client) 
     assert {worker["packages"]["dask"] for worker in versions.values()} == {dask.__version__}
 
     def log():
-        logging.getLogger("distributed.door").warning("logged in a task")
+        logging.getLogger("distributed.worker").warning("logged in a task")
 
     client.submit(log, workers=["a"], pure=False).result(timeout=30)
 
