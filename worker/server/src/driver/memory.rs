@@ -45,12 +45,14 @@ impl Driver {
         let over = |fraction: Option<f64>, bytes: f64| {
             fraction.is_some_and(|fraction| bytes > fraction * limit)
         };
-        if over(thresholds.terminate, process) {
+        let managed =
+            (self.core.stats().nbytes - self.spilled.0.min(self.core.stats().nbytes)) as f64;
+        // Values outlive the executor: where they alone are too much, its death would free nothing.
+        let death_helps = !over(thresholds.terminate, managed);
+        if over(thresholds.terminate, process) && death_helps {
             self.kill_executor(process, limit);
             return;
         }
-        let managed =
-            (self.core.stats().nbytes - self.spilled.0.min(self.core.stats().nbytes)) as f64;
         if over(thresholds.target, managed) || over(thresholds.spill, process) {
             self.spill_one();
         }
