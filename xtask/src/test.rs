@@ -52,6 +52,11 @@ const STAGES: &[Stage] = &[
         run: workers,
     },
     Stage {
+        name: "local clusters",
+        needs_kubernetes: false,
+        run: local_clusters,
+    },
+    Stage {
         name: "conformance",
         needs_kubernetes: false,
         run: conformance,
@@ -145,6 +150,33 @@ fn operations(tally: &mut Tally, python: &Python) -> Result<()> {
     if let Some(scheduler) = &binaries.scheduler {
         command.env("OXIDASK_SCHEDULER", scheduler);
     }
+    tally.run(&mut command)
+}
+
+/// The Python package as its user has it: it starts all our programs itself.
+fn local_clusters(tally: &mut Tally, python: &Python) -> Result<()> {
+    let binaries = Binaries::build()?;
+    let mut command = python.command(&[
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--timeout",
+        "180",
+        "e2e/python/tests/test_local.py",
+    ]);
+    let programs = [
+        ("OXIDASK_SCHEDULER", binaries.scheduler),
+        ("OXIDASK_WORKER", binaries.worker),
+        ("OXIDASK_CLI", binaries.command),
+    ];
+    for (name, program) in programs {
+        if let Some(program) = program {
+            command.env(name, program);
+        }
+    }
+    command.env("OXIDASK_PYTHON", python.interpreter());
     tally.run(&mut command)
 }
 
