@@ -189,8 +189,8 @@ wire_struct! {
     }
     /// Take workers out of service, their data moved first; or choose them as [`WorkersToClose`] does.
     pub struct RetireWorkers {
-        /// Addresses.
-        workers: Option<Vec<String>>,
+        /// Addresses; clusters of `distributed.deploy` send names here, numbers too.
+        workers: Option<Vec<Name>>,
         /// Names.
         names: Option<Vec<Name>>,
         /// Ask them to shut down.

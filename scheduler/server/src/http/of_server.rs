@@ -91,7 +91,9 @@ impl Cluster for Arc<Server> {
     async fn retire(&self, which: Retire) -> Result<Json, String> {
         let (workers, n) = match which {
             Retire::Number(n) => (None, Some(n)),
-            Retire::Workers(workers) => (Some(workers), None),
+            Retire::Workers(workers) => {
+                (Some(workers.into_iter().map(Value::from).collect()), None)
+            }
         };
         let request = RetireWorkers {
             workers,

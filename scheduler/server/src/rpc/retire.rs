@@ -191,7 +191,7 @@ async fn selected(server: &Arc<Server>, body: RetireWorkers) -> Result<Vec<Worke
             let driver = server.driver();
             Ok(addresses
                 .iter()
-                .filter_map(|address| driver.workers.find(&address.as_str().into()))
+                .filter_map(|address| driver.workers.find(address))
                 .map(|peer| peer.id)
                 .collect())
         }
