@@ -1,5 +1,7 @@
 //! `cargo xtask test`: what CI runs, every behaviour once, at small size.
 
+use std::process::Command;
+
 use anyhow::Result;
 
 use crate::binaries::Binaries;
@@ -134,19 +136,17 @@ fn tutorial(tally: &mut Tally, _python: &Python) -> Result<()> {
     tally.run(&mut workspace::cargo(&["xtask", "demo", "--size", "small"]))
 }
 
+/// A run of pytest over tests with real processes, none of which may take longer than three minutes.
+fn pytest(python: &Python, which: &[&str]) -> Command {
+    let mut command = python.command(&["-m", "pytest", "-q", "-p", "no:cacheprovider"]);
+    command.args(["--timeout", "180"]).args(which);
+    command
+}
+
 /// What a stock client may ask of a scheduler, on a cluster of ours.
 fn operations(tally: &mut Tally, python: &Python) -> Result<()> {
     let binaries = Binaries::build()?;
-    let mut command = python.command(&[
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--timeout",
-        "180",
-        "e2e/python/tests",
-    ]);
+    let mut command = pytest(python, &["e2e/python/tests"]);
     if let Some(scheduler) = &binaries.scheduler {
         command.env("OXIDASK_SCHEDULER", scheduler);
     }
@@ -156,16 +156,7 @@ fn operations(tally: &mut Tally, python: &Python) -> Result<()> {
 /// The Python package as its user has it: it starts all our programs itself.
 fn local_clusters(tally: &mut Tally, python: &Python) -> Result<()> {
     let binaries = Binaries::build()?;
-    let mut command = python.command(&[
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--timeout",
-        "180",
-        "e2e/python/tests/test_local.py",
-    ]);
+    let mut command = pytest(python, &["e2e/python/tests/test_local.py"]);
     let programs = [
         ("OXIDASK_SCHEDULER", binaries.scheduler),
         ("OXIDASK_WORKER", binaries.worker),
@@ -185,18 +176,7 @@ fn workers(tally: &mut Tally, python: &Python) -> Result<()> {
     let Some(worker) = Binaries::build()?.worker else {
         return Ok(());
     };
-    let mut command = python.command(&[
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--timeout",
-        "180",
-        "-k",
-        "test_worker",
-        "e2e/python/tests",
-    ]);
+    let mut command = pytest(python, &["-k", "test_worker", "e2e/python/tests"]);
     command
         .env("OXIDASK_WORKER", worker)
         .env("OXIDASK_PYTHON", python.interpreter());
