@@ -21,6 +21,32 @@ pub struct Chunk {
 }
 
 impl Chunk {
+    /// An array as NumPy describes it, sharing its memory where that is aligned.
+    ///
+    /// `dtype`: NumPy's short name, such as `<f8`. `strides`: in bytes.
+    ///
+    /// # Errors
+    /// If kernels do not take the dtype or a stride, or elements would lie outside of the data; in words.
+    pub fn of_numpy(
+        dtype: &str,
+        shape: &[u64],
+        strides: &[u64],
+        data: Bytes,
+    ) -> Result<Self, String> {
+        let known =
+            DType::of_numpy(dtype).ok_or_else(|| format!("kernels do not take dtype {dtype:?}"))?;
+        let lengths = shape.iter();
+        let shape = lengths
+            .map(|length| usize::try_from(*length).unwrap_or(usize::MAX))
+            .collect();
+        let elements = strides.iter().map(|stride| match usize::try_from(*stride) {
+            Ok(bytes) if bytes.is_multiple_of(known.size()) => Ok(bytes / known.size()),
+            _ => Err(format!("kernels do not take a stride of {stride} bytes")),
+        });
+        let strides = elements.collect::<Result<_, _>>()?;
+        Self::of_bytes(known, shape, strides, data).map_err(|error| error.to_string())
+    }
+
     /// An array out of bytes, such as NumPy's: shared where they are aligned, else copied.
     ///
     /// `strides`: in elements.
