@@ -19,20 +19,7 @@ const OUT_OF_DESCRIPTORS: std::time::Duration = std::time::Duration::from_millis
 pub async fn listen(server: Arc<Server>, listener: TcpListener, tls: Option<Tls>) {
     let handshakes = Arc::new(Semaphore::new(server.settings.max_handshakes));
     let open = Arc::new(AtomicUsize::new(0));
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = server.shutdown.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                warn!(%error, "failed to accept a connection");
-                tokio::time::sleep(OUT_OF_DESCRIPTORS).await;
-                continue;
-            }
-        };
+    while let Some((stream, peer)) = next(&server, &listener).await {
         let Ok(permit) = Arc::clone(&handshakes).try_acquire_owned() else {
             warn!(%peer, "connection refused: too many have not said who they are");
             continue;
@@ -52,6 +39,28 @@ pub async fn listen(server: Arc<Server>, listener: TcpListener, tls: Option<Tls>
             }
             open.fetch_sub(1, Ordering::Relaxed);
         });
+    }
+}
+
+/// The next connection, or None when the scheduler closes.
+pub(crate) async fn next(
+    server: &Server,
+    listener: &TcpListener,
+) -> Option<(TcpStream, SocketAddr)> {
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = server.shutdown.cancelled() => return None,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok(accepted) => return Some(accepted),
+            Err(error) => {
+                let port = listener.local_addr().map_or(0, |address| address.port());
+                warn!(%error, port, "failed to accept a connection");
+                tokio::time::sleep(OUT_OF_DESCRIPTORS).await;
+            }
+        }
     }
 }
 

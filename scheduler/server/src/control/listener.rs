@@ -17,6 +17,7 @@ use tracing::{debug, warn};
 
 use super::service::ControlService;
 use crate::conn::first_byte::FirstByte;
+use crate::conn::listener::next;
 use crate::http::pages;
 use crate::server::Server;
 use crate::settings::Settings;
@@ -29,9 +30,6 @@ const PING_AFTER: Duration = Duration::from_secs(30);
 
 /// How long it may take to answer that, and to begin to speak at all.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// How long to wait when the system has no file descriptor for a connection.
-const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
 
 /// Listens for the control API, if there is to be one; a port that is taken is replaced by a free one, since the
 /// port is announced.
@@ -81,20 +79,7 @@ async fn accept(
         TlsAcceptor::from(Arc::new(config))
     });
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = server.shutdown.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                warn!(%error, "failed to accept a connection to the control API");
-                tokio::time::sleep(OUT_OF_DESCRIPTORS).await;
-                continue;
-            }
-        };
+    while let Some((stream, peer)) = next(&server, &listener).await {
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
             warn!(%peer, limit = MAX_CONNECTIONS, "connection to the control API refused: too many are open");
             continue;

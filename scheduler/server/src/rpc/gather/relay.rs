@@ -41,16 +41,21 @@ pub(crate) async fn relay(
         Gathered::Parts(parts) => parts,
     };
     let (document, lengths) = head_of(&parts);
-    write(client, vec![encode_head(&document, &lengths)]).await?;
+    // A client is woken once for what is at hand.
+    let mut at_hand = vec![encode_head(&document, &lengths)];
     for mut part in parts {
         match std::mem::replace(&mut part.body, Body::Held(Vec::new())) {
-            Body::Held(pieces) => write(client, pieces).await?,
+            Body::Held(pieces) => at_hand.extend(pieces),
             Body::Waiting(comm, address) => {
+                write(client, std::mem::take(&mut at_hand)).await?;
                 pass_on_part(server, &part, *comm, &address, client).await?;
             }
         }
     }
-    Ok(())
+    if at_hand.is_empty() {
+        return Ok(());
+    }
+    write(client, at_hand).await
 }
 
 /// Why passing on stopped.
