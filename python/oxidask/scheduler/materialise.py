@@ -16,6 +16,7 @@ from distributed.protocol import pickle
 from distributed.protocol.compression import decompress
 from distributed.protocol.serialize import deserialize
 
+from oxidask.scheduler import culling
 from oxidask.scheduler.pickling import all_plain
 
 DATA_PRODUCER = 1
@@ -70,6 +71,7 @@ def materialise(expr: Any, wanted: tuple) -> tuple[dict[Any, GraphNode], dict[st
 
     The graph first: its optimisation is cached on the expression, and annotations depend on it.
     """
+    culling.install()
     dsk = expr.__dask_graph__()
     annotations = {name: dict(values) for name, values in expr.__dask_annotations__().items()}
     dsk = convert_legacy_graph(dsk)

@@ -48,11 +48,15 @@ class NodePickler:
         self._blobs = blobs
         self._file = io.BytesIO()
         self._buffers: list[pickle.PickleBuffer] = []
-        self._plain = pickle.Pickler(self._file, PROTOCOL, buffer_callback=self._buffers.append)
-        self._plain.dispatch_table = _DISPATCH_TABLE
+        self._plain = self._pickler()
         self._shared: dict[int, tuple[object, pickle.PickleBuffer | None]] = {}
         self._repeated = RepeatedValues()
         self._prefer_value = False
+
+    def _pickler(self) -> pickle.Pickler:
+        pickler = pickle.Pickler(self._file, PROTOCOL, buffer_callback=self._buffers.append)
+        pickler.dispatch_table = _DISPATCH_TABLE
+        return pickler
 
     def dump(self, node: GraphNode) -> tuple[bytes, list[int]]:
         """The node's pickle and the numbers of its out-of-band buffers.
@@ -85,7 +89,11 @@ class NodePickler:
         self._buffers.clear()
         self._plain.clear_memo()
         self._plain.dump(node)
-        return file.getvalue()
+        data = file.getvalue()
+        if len(data) > LARGE:
+            # Its memo keeps the size that the largest node needed, and is cleared at that cost for each node to come.
+            self._plain = self._pickler()
+        return data
 
     def _dump_by_value(self, node: object) -> tuple[bytes, list[int]]:
         self._buffers.clear()
