@@ -293,6 +293,9 @@ impl Comm {
     }
 }
 
+/// One of the ways to ask a decoder for more.
+type Next<T> = fn(&mut FrameDecoder) -> Result<Option<T>, DecodeError>;
+
 impl CommReader {
     /// The next message, or `None` if the peer closed the connection between two messages.
     ///
@@ -301,21 +304,7 @@ impl CommReader {
     /// # Errors
     /// If the connection fails, ends in the middle of a message, or carries something else than messages.
     pub async fn read(&mut self) -> Result<Option<Vec<Bytes>>, CommError> {
-        loop {
-            match self.decoder.poll() {
-                Ok(Some(frames)) => return Ok(Some(frames)),
-                Ok(None) => {}
-                Err(source) => {
-                    return Err(CommError::Decode {
-                        peer: self.peer.clone(),
-                        source,
-                    });
-                }
-            }
-            if !self.receive().await? {
-                return Ok(None);
-            }
-        }
+        self.next(FrameDecoder::poll).await
     }
 
     /// The beginning of the next message, or `None` if the peer closed the connection between two messages. The rest
@@ -326,21 +315,24 @@ impl CommReader {
     /// # Errors
     /// As [`read`](Self::read).
     pub async fn read_head(&mut self) -> Result<Option<MessageHead>, CommError> {
+        self.next(FrameDecoder::poll_head).await
+    }
+
+    /// What `poll` gives as soon as enough has arrived, or `None` if the peer closed the connection before.
+    async fn next<T>(&mut self, poll: Next<T>) -> Result<Option<T>, CommError> {
         loop {
-            match self.decoder.poll_head() {
-                Ok(Some(head)) => return Ok(Some(head)),
-                Ok(None) => {}
-                Err(source) => {
-                    return Err(CommError::Decode {
-                        peer: self.peer.clone(),
-                        source,
-                    });
-                }
-            }
-            if !self.receive().await? {
-                return Ok(None);
+            let polled = self.poll(poll)?;
+            if polled.is_some() || !self.receive().await? {
+                return Ok(polled);
             }
         }
+    }
+
+    fn poll<T>(&mut self, poll: Next<T>) -> Result<Option<T>, CommError> {
+        poll(&mut self.decoder).map_err(|source| CommError::Decode {
+            peer: self.peer.clone(),
+            source,
+        })
     }
 
     /// Some of the bytes that follow a head, `None` after the last.
@@ -399,10 +391,7 @@ impl CommReader {
     /// # Errors
     /// As [`read`](Self::read).
     pub fn read_buffered(&mut self) -> Result<Option<Vec<Bytes>>, CommError> {
-        self.decoder.poll().map_err(|source| CommError::Decode {
-            peer: self.peer.clone(),
-            source,
-        })
+        self.poll(FrameDecoder::poll)
     }
 
     /// The other side, for log lines.

@@ -15,6 +15,10 @@ const FOLDER: &str = "protocol/fuzz";
 /// The targets, and what each is given.
 const TARGETS: &[(&str, &str)] = &[
     ("frames", "a stream of bytes, in pieces of any size"),
+    (
+        "bodies",
+        "a stream of bytes, its messages passed on piece by piece",
+    ),
     ("messages", "frames, read as a message of every direction"),
     ("parts", "keys, durations, addresses, compressed frames"),
 ];

@@ -7,9 +7,12 @@ use oxidask_protocol::frame::{FrameDecoder, Limits};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let (frames, messages) = (here.join("corpus/frames"), here.join("corpus/messages"));
-    std::fs::create_dir_all(&frames)?;
-    std::fs::create_dir_all(&messages)?;
+    let corpus = |target: &str| -> std::io::Result<std::path::PathBuf> {
+        let folder = here.join("corpus").join(target);
+        std::fs::create_dir_all(&folder)?;
+        Ok(folder)
+    };
+    let (frames, bodies, messages) = (corpus("frames")?, corpus("bodies")?, corpus("messages")?);
     for file in std::fs::read_dir(here.join("../tests/golden"))? {
         let file = file?.path();
         if file
@@ -31,17 +34,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let wire = (0..hex.len() / 2)
                 .map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16))
                 .collect::<Result<Vec<u8>, _>>()?;
-            std::fs::write(
-                frames.join(format!("{name}-{i}")),
-                [&[200], &wire[..]].concat(),
-            )?;
+            for folder in [&frames, &bodies] {
+                std::fs::write(
+                    folder.join(format!("{name}-{i}")),
+                    [&[200], &wire[..]].concat(),
+                )?;
+            }
             if let Some(input) = oxidask_protocol_fuzz::input(&cut(&wire)?) {
                 std::fs::write(messages.join(format!("{name}-{i}")), input)?;
             }
         }
     }
-    let parts = here.join("corpus/parts");
-    std::fs::create_dir_all(&parts)?;
+    let parts = corpus("parts")?;
     for file in std::fs::read_dir(here.join("../tests/dask"))? {
         let file = file?.path();
         let which = match file.extension().and_then(|extension| extension.to_str()) {
