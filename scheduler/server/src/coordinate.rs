@@ -114,10 +114,7 @@ impl Drop for Wait<'_> {
         let mut inner = self.server.coordination.inner();
         if inner.waiting.remove(&self.waiter).is_some() {
             let mut out = Output::default();
-            let now = self.server.clock.now();
-            inner
-                .extensions
-                .cancel(now, &self.waiter, &*driver, &mut out);
+            inner.extensions.cancel(&self.waiter, &*driver, &mut out);
             settle(self.server, &mut driver, &mut inner, out);
         }
     }

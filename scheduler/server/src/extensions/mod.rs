@@ -10,6 +10,7 @@
 
 mod dispatch;
 mod event;
+mod item;
 mod metadata;
 mod multi_lock;
 mod publish;
@@ -241,10 +242,10 @@ impl<W: PartialEq> Extensions<W> {
     }
 
     /// The connection that a reply would have gone to is closed: whatever it waited for goes to the next.
-    pub fn cancel(&mut self, now: Time, waiter: &W, view: &impl View, out: &mut Output<W>) {
+    pub fn cancel(&mut self, waiter: &W, view: &impl View, out: &mut Output<W>) {
         self.semaphores.cancel(waiter);
         self.events.cancel(waiter);
-        self.queues.cancel(now, waiter, view, out);
+        self.queues.cancel(waiter, view, out);
         self.variables.cancel(waiter);
         self.multi_locks.cancel(waiter, out);
         self.datasets.cancel(waiter);

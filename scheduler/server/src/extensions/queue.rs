@@ -7,6 +7,7 @@ use oxidask_protocol::{Key, Value};
 use oxidask_scheduler_core::Time;
 use rustc_hash::FxHashMap;
 
+use super::item::{Arrival, Item, Strangers};
 use super::waiters::{Waiters, Waiting, deadline};
 use super::{Output, Raised, View};
 
@@ -21,8 +22,8 @@ pub struct Queues<W> {
     getters: Waiters<Getter, W>,
     /// Those who wait for room, with their item.
     putters: Waiters<Item, W>,
-    /// Those who put a future whose task is not known yet, by the key of the task; with the queue.
-    unknown: Waiters<Key, W>,
+    /// Those who put a future whose task is not known yet.
+    strangers: Strangers<W>,
 }
 
 #[derive(Debug, Default)]
@@ -40,43 +41,6 @@ impl Queue {
     }
 }
 
-/// What can be stored: in a queue, and likewise in a variable.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Item {
-    /// The result of a task.
-    Future(Key),
-    /// A value of the message.
-    Plain(Value),
-}
-
-impl Item {
-    /// The fields of a reply that carries the item; a future comes with the state of its task.
-    pub(super) fn fields(&self, view: &impl View) -> Vec<(&'static str, Value)> {
-        let key = match self {
-            Self::Plain(value) => {
-                return vec![("type", "msgpack".into()), ("value", value.clone())];
-            }
-            Self::Future(key) => key,
-        };
-        let report = view.task(key);
-        let state = report.as_ref().map_or("lost", |report| report.state);
-        let mut fields = vec![
-            ("type", "Future".into()),
-            ("value", key.into()),
-            ("state", state.into()),
-        ];
-        if let Some(error) = report.and_then(|report| report.error) {
-            fields.push(("exception", error.exception.clone()));
-            fields.push(("traceback", error.traceback.clone()));
-        }
-        fields
-    }
-
-    fn reply(&self, view: &impl View) -> Value {
-        Value::map(self.fields(view))
-    }
-}
-
 #[derive(Debug)]
 struct Getter {
     /// Items still to come; `None`: the reply is one item and no list.
@@ -91,7 +55,7 @@ impl<W> Default for Queues<W> {
             held: FxHashMap::default(),
             getters: Waiters::default(),
             putters: Waiters::default(),
-            unknown: Waiters::default(),
+            strangers: Strangers::default(),
         }
     }
 }
@@ -156,30 +120,10 @@ impl<W: PartialEq> Queues<W> {
         view: &impl View,
         out: &mut Output<W>,
     ) {
-        let deadline = deadline(now, timeout);
-        let Some(key) = key else {
-            self.append(
-                now,
-                name,
-                Item::Plain(data.detached()),
-                deadline,
-                waiter,
-                view,
-                out,
-            );
-            return;
-        };
-        if view.task(&key).is_some() {
-            self.append(now, name, Item::Future(key), deadline, waiter, view, out);
-        } else if deadline.is_some_and(|at| at <= now) {
-            out.raise(waiter, unknown_task(&key));
-        } else {
-            self.unknown.push(Waiting {
-                name: key,
-                data: name,
-                waiter,
-                deadline,
-            });
+        let item = Item::new(key, &data);
+        let arrival = Arrival::new(now, name, item, timeout, waiter);
+        if let Some(arrival) = self.strangers.admit(now, arrival, view, out) {
+            self.append(now, arrival, view, out);
         }
     }
 
@@ -251,26 +195,12 @@ impl<W: PartialEq> Queues<W> {
     }
 
     pub(super) fn awaits_keys(&self) -> bool {
-        !self.unknown.is_empty()
+        !self.strangers.is_empty()
     }
 
     pub(super) fn keys_changed(&mut self, now: Time, view: &impl View, out: &mut Output<W>) {
-        for key in self.unknown.names() {
-            if view.task(&key).is_none() {
-                continue;
-            }
-            while let Some(waiting) = self.unknown.pop(&key) {
-                let item = Item::Future(key.clone());
-                self.append(
-                    now,
-                    waiting.data,
-                    item,
-                    waiting.deadline,
-                    waiting.waiter,
-                    view,
-                    out,
-                );
-            }
+        for arrival in self.strangers.known(view) {
+            self.append(now, arrival, view, out);
         }
     }
 
@@ -278,7 +208,7 @@ impl<W: PartialEq> Queues<W> {
         [
             self.getters.next_deadline(),
             self.putters.next_deadline(),
-            self.unknown.next_deadline(),
+            self.strangers.next_deadline(),
         ]
         .into_iter()
         .flatten()
@@ -286,9 +216,7 @@ impl<W: PartialEq> Queues<W> {
     }
 
     pub(super) fn expire(&mut self, now: Time, view: &impl View, out: &mut Output<W>) {
-        while let Some(waiting) = self.unknown.pop_expired(now) {
-            out.raise(waiting.waiter, unknown_task(&waiting.name));
-        }
+        self.strangers.expire(now, out);
         while let Some(waiting) = self.putters.pop_expired(now) {
             self.let_go(&waiting.name, &waiting.data, out);
             out.raise(waiting.waiter, Raised::timeout(""));
@@ -299,9 +227,8 @@ impl<W: PartialEq> Queues<W> {
         }
     }
 
-    pub(super) fn cancel(&mut self, now: Time, waiter: &W, view: &impl View, out: &mut Output<W>) {
-        let _ = now;
-        while self.unknown.take_if(|w| w.waiter == *waiter).is_some() {}
+    pub(super) fn cancel(&mut self, waiter: &W, view: &impl View, out: &mut Output<W>) {
+        self.strangers.cancel(waiter);
         while let Some(waiting) = self.putters.take_if(|w| w.waiter == *waiter) {
             self.let_go(&waiting.name, &waiting.data, out);
         }
@@ -310,38 +237,26 @@ impl<W: PartialEq> Queues<W> {
         }
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the request's fields, and the four that every request has"
-    )]
-    fn append(
-        &mut self,
-        now: Time,
-        name: Key,
-        item: Item,
-        deadline: Option<Time>,
-        waiter: W,
-        view: &impl View,
-        out: &mut Output<W>,
-    ) {
+    fn append(&mut self, now: Time, arrival: Arrival<W>, view: &impl View, out: &mut Output<W>) {
+        let name = arrival.place.clone();
         let Some(queue) = self.queues.get(&name) else {
-            out.raise(waiter, Raised::key_error(name.to_string()));
+            out.raise(arrival.waiter, Raised::key_error(name.to_string()));
             return;
         };
         let must_wait = !queue.has_room() || self.putters.len(&name) > 0;
-        if must_wait && deadline.is_some_and(|at| at <= now) {
-            out.raise(waiter, Raised::timeout(""));
+        if must_wait && arrival.is_overdue(now) {
+            out.raise(arrival.waiter, Raised::timeout(""));
             return;
         }
-        if let Item::Future(key) = &item {
+        if let Item::Future(key) = &arrival.item {
             *self.held.entry((name.clone(), key.clone())).or_default() += 1;
             out.desire(pseudo_client(&name), vec![key.clone()]);
         }
         self.putters.push(Waiting {
             name: name.clone(),
-            data: item,
-            waiter,
-            deadline,
+            data: arrival.item,
+            waiter: arrival.waiter,
+            deadline: arrival.deadline,
         });
         self.serve(&name, view, out);
     }
@@ -377,7 +292,7 @@ impl<W: PartialEq> Queues<W> {
                     .data
                     .taken
                     .iter()
-                    .map(|item| item.reply(view))
+                    .map(|item| Value::map(item.fields(view)))
                     .collect();
                 match waiting.data.missing {
                     Some(_) => out.reply(waiting.waiter, values),
@@ -419,8 +334,4 @@ impl<W: PartialEq> Queues<W> {
 
 fn deleted(name: &Key) -> Raised {
     Raised::builtin("RuntimeError", format!("Queue `{name}` was deleted."))
-}
-
-pub(super) fn unknown_task(key: &Key) -> Raised {
-    Raised::timeout(format!("Task {key} unknown to scheduler."))
 }

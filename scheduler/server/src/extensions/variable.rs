@@ -6,7 +6,7 @@ use oxidask_protocol::{Key, Value};
 use oxidask_scheduler_core::Time;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::queue::{Item, unknown_task};
+use super::item::{Arrival, Item, Strangers};
 use super::waiters::{Waiters, Waiting, deadline};
 use super::{Output, Raised, View};
 
@@ -21,8 +21,8 @@ pub struct Variables<W> {
     replaced: FxHashSet<(Key, Key)>,
     /// Those who wait for a variable to be set, with their client.
     getters: Waiters<Option<String>, W>,
-    /// Those who set a future whose task is not known yet, by the key of the task; with the variable.
-    unknown: Waiters<Key, W>,
+    /// Those who set a future whose task is not known yet.
+    strangers: Strangers<W>,
     tokens: u64,
 }
 
@@ -39,7 +39,7 @@ impl<W> Default for Variables<W> {
             handed_out: IndexMap::new(),
             replaced: FxHashSet::default(),
             getters: Waiters::default(),
-            unknown: Waiters::default(),
+            strangers: Strangers::default(),
             tokens: 0,
         }
     }
@@ -66,24 +66,11 @@ impl<W: PartialEq> Variables<W> {
         view: &impl View,
         out: &mut Output<W>,
     ) {
-        let Some(key) = key else {
-            self.store(name, Item::Plain(data.detached()), view, out);
-            out.reply(waiter, Value::Nil);
-            return;
-        };
-        let deadline = deadline(now, timeout);
-        if view.task(&key).is_some() {
-            self.store(name, Item::Future(key), view, out);
-            out.reply(waiter, Value::Nil);
-        } else if deadline.is_some_and(|at| at <= now) {
-            out.raise(waiter, unknown_task(&key));
-        } else {
-            self.unknown.push(Waiting {
-                name: key,
-                data: name,
-                waiter,
-                deadline,
-            });
+        let item = Item::new(key, &data);
+        let arrival = Arrival::new(now, name, item, timeout, waiter);
+        if let Some(arrival) = self.strangers.admit(now, arrival, view, out) {
+            self.store(arrival.place, arrival.item, view, out);
+            out.reply(arrival.waiter, Value::Nil);
         }
     }
 
@@ -168,32 +155,25 @@ impl<W: PartialEq> Variables<W> {
     }
 
     pub(super) fn awaits_keys(&self) -> bool {
-        !self.unknown.is_empty()
+        !self.strangers.is_empty()
     }
 
     pub(super) fn keys_changed(&mut self, view: &impl View, out: &mut Output<W>) {
-        for key in self.unknown.names() {
-            if view.task(&key).is_none() {
-                continue;
-            }
-            while let Some(waiting) = self.unknown.pop(&key) {
-                self.store(waiting.data, Item::Future(key.clone()), view, out);
-                out.reply(waiting.waiter, Value::Nil);
-            }
+        for arrival in self.strangers.known(view) {
+            self.store(arrival.place, arrival.item, view, out);
+            out.reply(arrival.waiter, Value::Nil);
         }
     }
 
     pub(super) fn next_deadline(&self) -> Option<Time> {
-        [self.getters.next_deadline(), self.unknown.next_deadline()]
+        [self.getters.next_deadline(), self.strangers.next_deadline()]
             .into_iter()
             .flatten()
             .min()
     }
 
     pub(super) fn expire(&mut self, now: Time, out: &mut Output<W>) {
-        while let Some(waiting) = self.unknown.pop_expired(now) {
-            out.raise(waiting.waiter, unknown_task(&waiting.name));
-        }
+        self.strangers.expire(now, out);
         while let Some(waiting) = self.getters.pop_expired(now) {
             out.raise(waiting.waiter, Raised::timeout(""));
         }
@@ -201,7 +181,7 @@ impl<W: PartialEq> Variables<W> {
 
     pub(super) fn cancel(&mut self, waiter: &W) {
         while self.getters.take_if(|w| w.waiter == *waiter).is_some() {}
-        while self.unknown.take_if(|w| w.waiter == *waiter).is_some() {}
+        self.strangers.cancel(waiter);
     }
 
     fn store(&mut self, name: Key, item: Item, view: &impl View, out: &mut Output<W>) {

@@ -122,9 +122,8 @@ impl Bench {
 
     /// The connection of a waiter closes.
     fn hang_up(&mut self, waiter: u32) {
-        let now = self.now();
         self.extensions
-            .cancel(now, &waiter, &self.scheduler, &mut self.out);
+            .cancel(&waiter, &self.scheduler, &mut self.out);
     }
 
     /// Replies since the last look, exceptions as `Class: text`.
