@@ -10,6 +10,7 @@ use oxidask_settings::{Config, Tree, parse_duration};
 
 use crate::args::Args;
 use crate::config_keys::KEYS;
+use crate::conn::outbox::OutboxLimits;
 use crate::extensions::Limits as ExtensionLimits;
 use crate::graph::IntakeConfig;
 use crate::listen::{Wanted, addresses, dashboard};
@@ -66,6 +67,12 @@ pub fn settings(args: &Args, config: &Config) -> anyhow::Result<(Settings, Vec<S
         connect_timeout: config
             .duration("distributed.comm.timeouts.connect")?
             .unwrap_or(defaults.connect_timeout),
+        outbox: OutboxLimits {
+            patience: config
+                .duration("distributed.comm.timeouts.tcp")?
+                .unwrap_or(defaults.outbox.patience),
+            ..defaults.outbox
+        },
         python: args.common.python.clone(),
         graph: graph_intake(args, config)?,
         preload: preload(args, config)?,

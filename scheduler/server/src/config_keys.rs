@@ -88,6 +88,7 @@ pub(crate) const KEYS: &[KeyRow] = &[
     row("distributed.comm.default-scheme", "tcp", Honoured),
     row("distributed.comm.require-encryption", "null", Honoured),
     row("distributed.comm.timeouts.connect", "30s", Honoured),
+    row("distributed.comm.timeouts.tcp", "30s", Honoured),
     row("distributed.comm.tls.ca-file", "null", Honoured),
     row("distributed.comm.tls.max-version", "null", Honoured),
     row("distributed.comm.tls.min-version", "1.2", Honoured),
@@ -162,7 +163,6 @@ pub(crate) const KEYS: &[KeyRow] = &[
     ),
     row("distributed.comm.shard", "64MiB", Ignored),
     row("distributed.comm.socket-backlog", "2048", Ignored),
-    row("distributed.comm.timeouts.tcp", "30s", Ignored),
     row("distributed.comm.ucx", "null", Ignored),
     row(
         "distributed.comm.zstd",

@@ -10,6 +10,9 @@ use crate::translate::graph::Plan;
 /// Graphs that may be under way at once for one client. More are left in its socket.
 const GRAPHS: usize = 1024;
 
+/// Graphs and messages that wait for one client. More are left in its socket.
+const ITEMS: usize = 65_536;
+
 /// Messages in the order of the stream. The first is always a graph: what stands before one is handled at once.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
@@ -67,7 +70,7 @@ impl Backlog {
 
     /// Whether no more should be read from the client for now.
     pub(super) fn is_full(&self) -> bool {
-        self.graphs >= GRAPHS
+        self.graphs >= GRAPHS || self.items.len() >= ITEMS
     }
 
     /// Appends a message or graph.

@@ -11,12 +11,16 @@ use oxidask_protocol::comm::CommWriter;
 use oxidask_protocol::frame::encode;
 use oxidask_protocol::msgpack::Writer;
 use tokio::sync::Notify;
+use tokio::time::timeout_at;
 
 /// Buffers given to one `writev`.
 const MAX_SLICES: usize = 64;
 
 /// Messages between two looks at how much is waiting for a peer that does not read.
 const CHECK_EVERY: u32 = 256;
+
+/// Time between two looks at peers that do not read and get nothing new.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How much may wait for a peer.
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +77,8 @@ struct Inner {
     blocked: bool,
     /// In the flusher's list.
     dirty: bool,
+    /// In the flusher's list of those that were blocked at its last look.
+    watched: bool,
     /// Nothing more is accepted; the stream ends when all is written.
     closing: bool,
     failed: Option<OutboxError>,
@@ -93,6 +99,7 @@ impl Outbox {
                 queued: 0,
                 blocked: false,
                 dirty: false,
+                watched: false,
                 closing: false,
                 failed: None,
                 progress: Instant::now(),
@@ -156,17 +163,17 @@ impl Outbox {
         }
     }
 
-    /// Writes what the connection takes now.
-    fn flush(&self) {
+    /// Writes what the connection takes now. True if the peer takes less than that and is to be watched from now on.
+    fn flush(&self) -> bool {
         let mut inner = self.inner();
         inner.dirty = false;
         if inner.blocked || inner.failed.is_some() {
-            return;
+            return false;
         }
         let mut cx = Context::from_waker(Waker::noop());
         let written = inner.write(&mut cx);
         match written {
-            Poll::Ready(Ok(())) if !inner.closing => return,
+            Poll::Ready(Ok(())) if !inner.closing => return false,
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(error)) => inner.failed = Some(error.into()),
             Poll::Pending => {
@@ -177,6 +184,17 @@ impl Outbox {
         if let Some(waker) = inner.waker.take() {
             waker.wake();
         }
+        inner.blocked && !std::mem::replace(&mut inner.watched, true)
+    }
+
+    /// Gives up a peer that has taken nothing for too long. False if it need not be watched any more.
+    fn watch(&self) -> bool {
+        let mut inner = self.inner();
+        if inner.blocked && inner.failed.is_none() {
+            inner.check(&self.limits);
+        }
+        inner.watched = inner.blocked && inner.failed.is_none();
+        inner.watched
     }
 
     /// Ready when the stream has ended: closed from our side, or failed. Until then writes on whenever a slow peer
@@ -317,17 +335,34 @@ impl Flusher {
         }
     }
 
-    /// Flushes for ever.
+    /// Flushes for ever, and watches those that take less than they are given.
     pub async fn run(&self) {
         let mut list = Vec::new();
+        let mut blocked: Vec<Arc<Outbox>> = Vec::new();
+        let mut look = Instant::now();
         loop {
-            self.wake.notified().await;
+            let woken = self.wake.notified();
+            if blocked.is_empty() {
+                woken.await;
+            } else {
+                // Woken or not: what follows does no harm when there is nothing to flush.
+                let _ = timeout_at(look.into(), woken).await;
+                if Instant::now() >= look {
+                    blocked.retain(|outbox| outbox.watch());
+                    look = Instant::now() + LOOK;
+                }
+            }
             std::mem::swap(
                 &mut list,
                 &mut *self.dirty.lock().unwrap_or_else(PoisonError::into_inner),
             );
             for outbox in list.drain(..) {
-                outbox.flush();
+                if outbox.flush() {
+                    if blocked.is_empty() {
+                        look = Instant::now() + LOOK;
+                    }
+                    blocked.push(outbox);
+                }
             }
         }
     }

@@ -111,3 +111,21 @@ async fn a_peer_that_does_not_read_is_given_up_before_memory_runs_out() {
     outbox.send(number(1));
     assert_eq!(outbox.inner().count, 0);
 }
+
+#[tokio::test]
+async fn a_peer_that_reads_nothing_is_given_up_although_nothing_more_comes() {
+    let (ours, _theirs) = pair().await;
+    let limits = OutboxLimits {
+        soft: 1 << 20,
+        patience: Duration::from_millis(10),
+        ..OutboxLimits::default()
+    };
+    let outbox = start(limits, ours);
+    outbox.send(|w| w.bin(&[0; 32 << 20]));
+    let ended = tokio::time::timeout(DEADLINE, outbox.pump()).await;
+    assert!(
+        matches!(ended, Ok(Err(OutboxError::Stalled(_)))),
+        "{ended:?}"
+    );
+    assert_eq!(outbox.inner().queued, 0, "its memory is free");
+}
