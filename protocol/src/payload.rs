@@ -28,13 +28,15 @@ impl PayloadKind {
 }
 
 /// The sub-frames of a payload. Cloning shares the list, so nodes of one graph can share a function's bytes.
+///
+/// Behind one thin pointer, since most payloads of a graph have none and each task holds one.
 #[derive(Clone, Default, PartialEq)]
-pub struct Frames(Option<Arc<[Bytes]>>);
+pub struct Frames(Option<Arc<Vec<Bytes>>>);
 
 impl Frames {
     /// The frames in order.
     pub fn as_slice(&self) -> &[Bytes] {
-        self.0.as_deref().unwrap_or_default()
+        self.0.as_deref().map_or(&[], Vec::as_slice)
     }
 }
 
@@ -43,7 +45,7 @@ impl From<Vec<Bytes>> for Frames {
         Self(if frames.is_empty() {
             None
         } else {
-            Some(frames.into())
+            Some(Arc::new(frames))
         })
     }
 }
@@ -172,7 +174,7 @@ impl Payload {
         let frames = if parts.is_empty() {
             Frames(None)
         } else {
-            Frames(Some(parts.into()))
+            Frames(Some(Arc::new(parts.to_vec())))
         };
         Ok(Self {
             kind,

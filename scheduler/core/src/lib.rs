@@ -28,7 +28,7 @@ mod validate;
 mod victims;
 pub mod view;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use indexmap::{IndexMap, IndexSet};
@@ -85,7 +85,7 @@ pub struct Core {
     /// Ready root tasks that no worker has a free slot for. All and only tasks in state queued.
     queued: BTreeSet<((u64, u64, i64), TaskId)>,
     /// Ready tasks that no worker may run, and since when. All and only tasks in state no-worker.
-    unrunnable: IdMap<TaskId, Time>,
+    unrunnable: BTreeMap<TaskId, Time>,
     /// Workers in state running.
     running: BTreeSet<WorkerId>,
     /// Running workers that have less to do than their threads or than half the mean.
@@ -149,7 +149,7 @@ impl Core {
             clients: IdMap::default(),
             fire_and_forget: None,
             queued: BTreeSet::new(),
-            unrunnable: IdMap::default(),
+            unrunnable: BTreeMap::new(),
             running: BTreeSet::new(),
             idle: BTreeSet::new(),
             open: BTreeSet::new(),

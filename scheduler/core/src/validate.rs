@@ -123,7 +123,7 @@ impl Core {
             "{key}: {state:?}, but waits for dependencies"
         );
         ensure!(
-            state != Erred || task.failure.is_some(),
+            state != Erred || task.failure().is_some(),
             "{key}: erred without a failure"
         );
         if matches!(state, Waiting | NoWorker | Queued | Processing) {

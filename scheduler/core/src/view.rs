@@ -169,15 +169,14 @@ impl Core {
             run_spec: task.run_spec.clone(),
             annotations: task.annotations.clone(),
             actor: task.is_actor,
-            priority: task.priority.map(|p| (p.user, p.generation, p.order)),
+            priority: task.priority().map(|p| (p.user, p.generation, p.order)),
             error: task
-                .failure
-                .as_ref()
+                .failure()
                 .map(|f| (f.blame.key.clone(), Arc::clone(&f.blame.error))),
             typename: task.result_type.as_ref().map(|t| Arc::clone(&t.name)),
             type_: task.result_type.as_ref().and_then(|t| t.pickle.clone()),
-            retries: task.retries,
-            suspicious: task.suspicious,
+            retries: task.special().retries,
+            suspicious: task.special().suspicious,
             worker_restrictions: task.worker_restrictions().to_vec(),
             prefix: Arc::clone(&self.groups.prefix_of(task.group).name),
             group: Arc::clone(&self.groups.get(task.group).name),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use oxidask_protocol::address::{Address, Scheme};
-use oxidask_settings::process::OwnFile;
+use oxidask_settings::process::{self, OwnFile};
 use oxidask_settings::telemetry::LogBuffer;
 use tokio::net::{TcpListener, TcpSocket};
 use tracing::{info, warn};
@@ -89,6 +89,7 @@ pub async fn run(
     tokio::spawn(chores::run(Arc::clone(&server), work.chores));
     tokio::spawn(questions::run(Arc::clone(&server), work.questions));
     tokio::spawn(idle::watch(Arc::clone(&server)));
+    tokio::spawn(process::return_when_at_rest());
     ready(&server);
     let mut stopped = Box::pin(stopped(&server));
     let reason = tokio::select! {

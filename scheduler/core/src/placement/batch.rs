@@ -79,7 +79,7 @@ impl Core {
         let inputs = task.dependencies.len();
         (2..=INPUTS).contains(&inputs)
             && !task.is_actor
-            && task.restriction.is_none()
+            && task.special().restriction.is_none()
             && task.worker_restrictions().is_empty()
             && task.resource_restrictions().is_empty()
             && task

@@ -25,7 +25,7 @@ impl Core {
 
     /// Whether a task may run anywhere when none of the workers that it names is there.
     pub(crate) fn allows_other_workers(&self, task: &Task) -> bool {
-        task.restriction.is_none()
+        task.special().restriction.is_none()
             && task
                 .annotations
                 .as_ref()

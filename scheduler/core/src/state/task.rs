@@ -15,7 +15,7 @@ use crate::action::TaskStateName;
 use crate::event::{Annotations, TaskError};
 use crate::ids::{ClientId, TaskId, WorkerId};
 
-/// (−user priority, generation, order): smaller runs first.
+/// (−user priority, generation, order): smaller runs first. The generation is a number.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Priority {
     pub(crate) user: f64,
@@ -24,6 +24,13 @@ pub(crate) struct Priority {
 }
 
 impl Priority {
+    /// That of a task which has none. An `Option` would take eight bytes more for each task.
+    const NONE: Self = Self {
+        user: 0.0,
+        generation: f64::NAN,
+        order: 0,
+    };
+
     /// A number per part that orders as the part does, for sorted sets.
     pub(crate) fn rank(self) -> (u64, u64, i64) {
         (rank(self.user), rank(self.generation), self.order)
@@ -57,8 +64,8 @@ pub(crate) struct Task {
     pub(crate) group: GroupId,
     /// `None`: scattered data, or a placeholder for a definition that is still to come.
     pub(crate) run_spec: Option<Payload>,
-    /// Set once, by the first graph that defines the task.
-    pub(crate) priority: Option<Priority>,
+    /// Set once, by the first graph that defines the task; until then [`Priority::NONE`].
+    priority: Priority,
     pub(crate) dependencies: Set<TaskId>,
     /// The reverse of `dependencies`.
     pub(crate) dependents: Set<TaskId>,
@@ -77,13 +84,31 @@ pub(crate) struct Task {
     /// The last attempt.
     pub(crate) run_id: i64,
     pub(crate) annotations: Option<Arc<Annotations>>,
-    /// Overrides the workers of `annotations`.
+    pub(crate) result_type: Option<Arc<ResultType>>,
+    special: Option<Box<Special>>,
+}
+
+/// What few tasks have. It lies apart, so that the others do not pay for it.
+#[derive(Debug)]
+pub(crate) struct Special {
+    /// Overrides the workers of the task's annotations.
     pub(crate) restriction: Option<Box<[String]>>,
     /// Some if the task is erred, or is about to be.
-    pub(crate) failure: Option<Box<Failure>>,
-    pub(crate) result_type: Option<Arc<ResultType>>,
+    pub(crate) failure: Option<Failure>,
+    /// How often it may still raise an exception before it is erred.
     pub(crate) retries: u32,
+    /// Workers that died while they ran it.
     pub(crate) suspicious: u32,
+}
+
+impl Special {
+    /// What most tasks have.
+    const NOTHING: Self = Self {
+        restriction: None,
+        failure: None,
+        retries: 0,
+        suspicious: 0,
+    };
 }
 
 /// Why a task is erred.
@@ -120,7 +145,7 @@ impl Task {
             has_lost_dependencies: false,
             group,
             run_spec: None,
-            priority: None,
+            priority: Priority::NONE,
             dependencies: Set::Empty,
             dependents: Set::Empty,
             waiting_on: Set::Empty,
@@ -131,17 +156,46 @@ impl Task {
             nbytes: -1,
             run_id: -1,
             annotations: None,
-            restriction: None,
-            failure: None,
             result_type: None,
-            retries: 0,
-            suspicious: 0,
+            special: None,
+        }
+    }
+
+    pub(crate) fn special(&self) -> &Special {
+        static NOTHING: Special = Special::NOTHING;
+        self.special.as_deref().unwrap_or(&NOTHING)
+    }
+
+    pub(crate) fn special_mut(&mut self) -> &mut Special {
+        self.special
+            .get_or_insert_with(|| Box::new(Special::NOTHING))
+    }
+
+    /// Why it is erred, or about to be.
+    pub(crate) fn failure(&self) -> Option<&Failure> {
+        self.special().failure.as_ref()
+    }
+
+    /// It is not erred any more. Gives why it was.
+    pub(crate) fn take_failure(&mut self) -> Option<Failure> {
+        self.special.as_mut()?.failure.take()
+    }
+
+    /// `None` before a graph has defined it, so for scattered data.
+    pub(crate) fn priority(&self) -> Option<Priority> {
+        (!self.priority.generation.is_nan()).then_some(self.priority)
+    }
+
+    /// Gives a task its priority, if it has none yet.
+    pub(crate) fn set_priority(&mut self, priority: Priority) {
+        if self.priority.generation.is_nan() {
+            self.priority = priority;
         }
     }
 
     /// Workers, names or hosts where it may run; empty for anywhere.
     pub(crate) fn worker_restrictions(&self) -> &[String] {
-        match (&self.restriction, &self.annotations) {
+        match (&self.special().restriction, &self.annotations) {
             (Some(workers), _) => workers,
             (None, Some(annotations)) => &annotations.workers,
             (None, None) => &[],
@@ -156,20 +210,20 @@ impl Task {
 
     /// The task failed, or will, because of `blame`.
     pub(crate) fn blame_on(&mut self, blame: Arc<Blame>) {
-        match &mut self.failure {
+        match &mut self.special_mut().failure {
             Some(failure) => failure.blame = blame,
-            None => {
-                self.failure = Some(Box::new(Failure {
+            none => {
+                *none = Some(Failure {
                     blame,
                     erred_on: Set::Empty,
-                }))
+                });
             }
         }
     }
 
     /// A place in the order of tasks, also for those without priority (scattered data), which come first.
     pub(crate) fn rank(&self) -> (u64, u64, i64) {
-        self.priority.map_or((0, 0, 0), Priority::rank)
+        self.priority().map_or((0, 0, 0), Priority::rank)
     }
 
     /// Somebody needs the data: a client, or a dependent that has not run.
@@ -290,7 +344,7 @@ mod tests {
     #[test]
     fn a_task_stays_within_its_budget_of_memory() {
         assert!(
-            size_of::<Option<Task>>() <= 320,
+            size_of::<Option<Task>>() <= 248,
             "{}",
             size_of::<Option<Task>>()
         );

@@ -73,7 +73,7 @@ impl Core {
                 self.report_to(client, Report::InMemory { key, type_ });
             }
             Erred => {
-                let failure = task.failure.as_ref().expect("an erred task has a failure");
+                let failure = task.failure().expect("an erred task has a failure");
                 let error = Arc::clone(&failure.blame.error);
                 self.report_to(client, Report::Erred { key, error });
             }

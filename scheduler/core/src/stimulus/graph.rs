@@ -108,7 +108,10 @@ impl Core {
         fifo_timeout: std::time::Duration,
     ) -> f64 {
         if let Some(key) = submitting_task {
-            let parent = self.tasks.find(key).and_then(|id| self.tasks[id].priority);
+            let parent = self
+                .tasks
+                .find(key)
+                .and_then(|id| self.tasks[id].priority());
             return parent.map_or(self.generation, |priority| {
                 priority.generation - SUBTASK_ADVANCE
             });
@@ -161,7 +164,7 @@ impl Core {
                 .as_ref()
                 .and_then(|a| a.priority)
                 .unwrap_or(user_priority);
-            task.priority.get_or_insert(Priority {
+            task.set_priority(Priority {
                 user: -user,
                 generation,
                 order,
@@ -169,7 +172,10 @@ impl Core {
             task.run_spec = Some(run_spec);
             task.data_producer = data_producer;
             task.is_barrier = role == TaskRole::ShuffleBarrier;
-            task.retries = annotations.as_ref().map_or(0, |a| a.retries);
+            let retries = annotations.as_ref().map_or(0, |a| a.retries);
+            if retries != task.special().retries {
+                task.special_mut().retries = retries;
+            }
             task.annotations = annotations;
             defined.push((id, dependencies));
         }

@@ -80,6 +80,7 @@ impl Core {
             return;
         };
         let before = self.tasks[task]
+            .special_mut()
             .restriction
             .replace(vec![worker].into_boxed_slice());
         if !shuffle.restricted.iter().any(|(known, _)| *known == key) {
@@ -157,7 +158,7 @@ impl Core {
         } = shuffle;
         for (key, before) in restricted {
             if let Some(task) = self.tasks.find(&key) {
-                self.tasks[task].restriction = before;
+                self.tasks[task].special_mut().restriction = before;
             }
         }
         let workers = participating.to_vec();

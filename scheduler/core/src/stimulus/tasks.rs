@@ -79,12 +79,12 @@ impl Core {
         }
         if task.run_id != run_id {
             self.recommend(id, Released);
-        } else if task.retries > 0 {
-            task.retries -= 1;
+        } else if task.special().retries > 0 {
+            task.special_mut().retries -= 1;
             self.recommend(id, Waiting);
         } else {
             task.blame_on(Arc::new(Blame { key, error }));
-            if let Some(failure) = &mut task.failure {
+            if let Some(failure) = &mut task.special_mut().failure {
                 failure.erred_on.insert(worker);
             }
             self.recommend(id, Erred);
@@ -131,7 +131,7 @@ impl Core {
     /// A task may run on these workers only, until `None` lifts it.
     pub(super) fn set_restriction(&mut self, key: &Key, workers: Option<Vec<String>>) {
         if let Some(id) = self.tasks.find(key) {
-            self.tasks[id].restriction = workers.map(Vec::into_boxed_slice);
+            self.tasks[id].special_mut().restriction = workers.map(Vec::into_boxed_slice);
         }
     }
 }

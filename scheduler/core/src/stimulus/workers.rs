@@ -216,9 +216,11 @@ impl Core {
     /// A task whose workers die again and again is taken as their killer.
     fn suspect(&mut self, id: TaskId, worker: &Worker) {
         let task = &mut self.tasks[id];
-        task.suspicious += 1;
+        let deaths = &mut task.special_mut().suspicious;
+        *deaths += 1;
+        let deaths = *deaths;
         self.groups.prefix_of_mut(task.group).totals.suspicious += 1;
-        if task.suspicious <= self.config.allowed_failures {
+        if deaths <= self.config.allowed_failures {
             return;
         }
         let key = task.key.clone();
@@ -231,7 +233,7 @@ impl Core {
             allowed + 1,
             worker.address
         );
-        tracing::error!(key = %key, deaths = task.suspicious, "task failed because its workers died");
+        tracing::error!(key = %key, deaths, "task failed because its workers died");
         let error = Arc::new(TaskError {
             exception: Value::Bin(pickle),
             traceback: Value::Nil,

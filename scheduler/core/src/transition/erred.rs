@@ -12,8 +12,7 @@ impl Core {
     /// The blame was put on the task before. Source: distributed `_propagate_erred`.
     pub(super) fn fail(&mut self, id: TaskId) {
         let blame = &self.tasks[id]
-            .failure
-            .as_ref()
+            .failure()
             .expect("who recommends erred gives the blame first")
             .blame;
         let blame = Arc::clone(blame);
@@ -38,7 +37,7 @@ impl Core {
     /// A failed task is tried again, and with it those that failed because of it.
     /// Source: distributed `_transition_erred_released`.
     pub(super) fn erred_to_released(&mut self, id: TaskId) {
-        let failure = self.tasks[id].failure.take();
+        let failure = self.tasks[id].take_failure();
         for dependent in self.tasks[id].dependents.to_vec() {
             if self.tasks[dependent].state == Erred {
                 self.recommend(dependent, Waiting);
@@ -84,8 +83,7 @@ impl Core {
     pub(crate) fn blame_erred_dependency(&mut self, id: TaskId) -> bool {
         let blame = self.tasks[id].dependencies.iter().find_map(|dependency| {
             let task = &self.tasks[dependency];
-            task.failure
-                .as_ref()
+            task.failure()
                 .filter(|_| task.state == Erred)
                 .map(|failure| Arc::clone(&failure.blame))
         });

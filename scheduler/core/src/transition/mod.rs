@@ -28,6 +28,9 @@ use TaskStateName::{Erred, Forgotten, Memory, NoWorker, Processing, Queued, Rele
 /// Wanted states in the order in which they were first recommended; the last is carried out first.
 pub(crate) type Recommendations = IndexMap<TaskId, TaskStateName, FxBuildHasher>;
 
+/// Room for recommendations that is kept between events. Those of a large graph would take it for ever.
+const KEPT_RECOMMENDATIONS: usize = 16_384;
+
 impl Core {
     pub(crate) fn recommend(&mut self, id: TaskId, state: TaskStateName) {
         self.recommendations.insert(id, state);
@@ -37,6 +40,9 @@ impl Core {
     pub(crate) fn run_recommendations(&mut self) {
         while let Some((id, state)) = self.recommendations.pop() {
             self.transition(id, state);
+        }
+        if self.recommendations.capacity() > KEPT_RECOMMENDATIONS {
+            self.recommendations = Recommendations::default();
         }
     }
 

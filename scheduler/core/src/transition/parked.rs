@@ -24,7 +24,7 @@ impl Core {
     }
 
     pub(super) fn no_worker_to_released(&mut self, id: TaskId) {
-        self.unrunnable.shift_remove(&id);
+        self.unrunnable.remove(&id);
         self.release_task(id);
     }
 
@@ -34,13 +34,13 @@ impl Core {
             return;
         }
         if let Place::On(worker) = self.place_by_objective(id) {
-            self.unrunnable.shift_remove(&id);
+            self.unrunnable.remove(&id);
             self.assign(id, worker);
         }
     }
 
     pub(super) fn no_worker_to_erred(&mut self, id: TaskId) {
-        self.unrunnable.shift_remove(&id);
+        self.unrunnable.remove(&id);
         self.fail(id);
     }
 }

@@ -47,7 +47,7 @@ impl Core {
             })
             .collect();
         let priority = task
-            .priority
+            .priority()
             .map_or((0.0, 0.0, 0), |p| (p.user, p.generation, p.order));
         let compute = ComputeTask {
             worker: on,

@@ -20,7 +20,7 @@ impl Core {
             // A placeholder: its graph is still to come.
             return;
         }
-        self.tasks[id].failure = None;
+        self.tasks[id].take_failure();
         self.set_state(id, Waiting);
         let mut waiting_on = Set::Empty;
         for dependency in self.tasks[id].dependencies.to_vec() {
@@ -46,8 +46,7 @@ impl Core {
         let task = &self.tasks[id];
         let blame = Arc::clone(
             &task
-                .failure
-                .as_ref()
+                .failure()
                 .expect("who recommends erred gives the blame first")
                 .blame,
         );

@@ -14,7 +14,7 @@ impl Core {
         let task = &mut self.tasks[id];
         if task.has_lost_dependencies {
             self.recommend(id, Forgotten);
-        } else if task.failure.is_none() && task.is_needed() {
+        } else if task.failure().is_none() && task.is_needed() {
             self.recommend(id, Waiting);
         } else {
             task.waiters = Default::default();

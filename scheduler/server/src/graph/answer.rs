@@ -18,6 +18,9 @@ const BARRIER: u8 = 2;
 /// Bytes of node pickles that share one allocation. One node that lives long keeps no more than this.
 const ARENA: usize = 16 * 1024;
 
+/// Most bytes of a header around its pickle.
+const AROUND: usize = 48;
+
 /// The first fields of every answer.
 pub(super) struct Answer<'a> {
     pub(super) id: u64,
@@ -417,7 +420,7 @@ struct Arena {
 
 impl Arena {
     fn push(&mut self, pickle: &[u8], frames: Frames, out: &mut Vec<Payload>) {
-        if self.writer.len() + pickle.len() > ARENA {
+        if self.writer.len() + AROUND + pickle.len() > ARENA {
             self.close(out);
         }
         let w = &mut self.writer;
