@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import operator
 import os
 import signal
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from distributed import Client, Event, KilledWorker, wait
+from distributed.core import connect
 
 from clusters import Cluster, wait_until
 
@@ -175,3 +177,20 @@ def test_the_scheduler_ends_at_sigterm(cluster: Cluster):
     cluster.scheduler.terminate()
     cluster.scheduler.join(15)
     assert cluster.scheduler.exitcode == 0
+
+
+def test_who_watches_workers_hears_of_those_that_come_and_go(own: Client, cluster: Cluster):
+    async def watch() -> None:
+        comm = await connect(cluster.address)
+        await comm.write({"op": "subscribe_worker_status"})
+        identity = await asyncio.wait_for(comm.read(), 30)
+        assert {worker["name"] for worker in identity["workers"].values()} == {"a", "b"}
+        process = cluster.start_worker(name="c")
+        action, workers = (await asyncio.wait_for(comm.read(), 60))[0]
+        address = next(iter(workers["workers"]))
+        assert (action, workers["workers"][address]["name"]) == ("add", "c")
+        process.kill()
+        assert list((await asyncio.wait_for(comm.read(), 60))[0]) == ["remove", address]
+        await comm.close()
+
+    asyncio.run(watch())
