@@ -12,6 +12,7 @@ mod fuzz;
 mod images;
 mod kind;
 mod kubernetes;
+mod load;
 mod metadata;
 mod process;
 mod soak;

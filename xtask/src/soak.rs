@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use crate::binaries::Binaries;
 use crate::env::Python;
 use crate::stage::{Report, Tally};
-use crate::{fuzz, process, versions};
+use crate::{fuzz, load, process, versions};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -39,6 +39,11 @@ const SOAKS: &[Soak] = &[
         name: "fuzz",
         sentence: "each fuzz target of protocol for 5 minutes, or for the seconds given",
         run: |_, _, rest| fuzz::soak(rest),
+    },
+    Soak {
+        name: "load",
+        sentence: "1,000 workers and 200 clients: six loads, ours beside stock",
+        run: load::soak,
     },
     Soak {
         name: "versions",
