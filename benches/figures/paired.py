@@ -46,3 +46,15 @@ def compare(
         for metric in metrics
         if any(metric.name in values for values in series[True])
     ]
+
+
+def alone(
+    ours: Side, metrics: list[Metric], measure: Callable[[Side], dict[str, float]], rounds: int
+) -> list[Comparison]:
+    """Rounds of ours, where there is nothing to compare it with."""
+    done = []
+    for number in range(rounds):
+        done.append(measure(ours))
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in done[-1].items())
+        print(f"round {number + 1}: {shown}", flush=True)
+    return [Comparison(metric, [values[metric.name] for values in done], []) for metric in metrics]

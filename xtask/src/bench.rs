@@ -4,7 +4,10 @@ use anyhow::{Result, ensure};
 
 use crate::binaries::Binaries;
 use crate::env::Python;
-use crate::process;
+use crate::{kubernetes, process};
+
+/// The row that needs a Kubernetes cluster.
+const OPERATOR: &str = "operator";
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -21,6 +24,9 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     process::install_signal_handling()?;
     let python = Python::ensure()?;
+    if args.name.as_deref() == Some(OPERATOR) {
+        return kubernetes::bench(&python, &args.rest);
+    }
     let mut command = python.command(&["benches/run.py"]);
     if let Some(name) = &args.name {
         command.arg(name);
@@ -37,5 +43,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let status = command.status()?;
     ensure!(status.success(), "the benchmark ended with {status}");
+    if args.name.is_none() {
+        println!(
+            "{OPERATOR:<16} The operator on a Kubernetes cluster with fake nodes or real ones: many, thousand, restart, growing, kube_cluster"
+        );
+    }
     Ok(())
 }

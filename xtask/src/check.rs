@@ -18,6 +18,9 @@ const OPTIONAL_TOOLS: &[(&str, &[&str])] = &[
     ("typos", &[]),
 ];
 
+/// Without it the tests on Kubernetes would not be compiled.
+const ON_A_CLUSTER: &str = "oxidask-e2e/kubernetes";
+
 pub(crate) fn run() -> Result<()> {
     let mut report = Report::default();
     stages(&mut report);
@@ -37,6 +40,8 @@ pub(crate) fn stages(report: &mut Report) {
             "--quiet",
             "--workspace",
             "--all-targets",
+            "--features",
+            ON_A_CLUSTER,
             "--locked",
             "--",
             "-D",
@@ -49,6 +54,8 @@ pub(crate) fn stages(report: &mut Report) {
             "--quiet",
             "--workspace",
             "--no-deps",
+            "--features",
+            ON_A_CLUSTER,
             "--document-private-items",
             "--locked",
         ]);

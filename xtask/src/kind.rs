@@ -18,7 +18,7 @@ mod provider;
 
 pub(crate) use self::{
     cache::Cache,
-    cluster::{down, is_up, load, path_with_tools, up},
+    cluster::{down, is_up, load, path_with_tools, reaching, up},
     provider::{Provider, engine_settings, ensure_packages, write_settings},
 };
 
@@ -66,6 +66,24 @@ pub(crate) enum Kind {
         #[arg(required = true, allow_hyphen_values = true)]
         command: Vec<String>,
     },
+}
+
+/// The program that plays kubelet for fake nodes, and the folder of its module.
+pub(crate) struct Kwok {
+    pub(crate) program: PathBuf,
+    /// Has the stages by which it acts, which the program alone does not have.
+    pub(crate) module: PathBuf,
+}
+
+/// Builds kwok, if the cache has no build of it.
+///
+/// # Errors
+/// When Go fails.
+pub(crate) fn kwok(cache: &Cache) -> Result<Kwok> {
+    Ok(Kwok {
+        program: go::tool(cache, "kwok")?,
+        module: go::module_folder(cache, "kwok", "sigs.k8s.io/kwok")?,
+    })
 }
 
 /// Carries out one `kind` command.

@@ -1,5 +1,6 @@
 //! The tests on Kubernetes: a cluster is made, our images are loaded, the tests run, the cluster is taken down.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -8,6 +9,7 @@ use crate::{
     env::Python,
     images,
     kind::{self, Cache, process},
+    metadata::Metadata,
     stage::Tally,
     workspace,
 };
@@ -53,6 +55,92 @@ pub(crate) fn run(cache: &Cache, filter: Option<&str>, operator: &str) -> Result
     process::run(&mut command)
 }
 
+/// What has a number in the tests, at the size that takes long.
+const LONG: [(&str, &str); 2] = [
+    ("OXIDASK_SCALE_OPERATIONS", "60"),
+    ("OXIDASK_DELETED_OBJECTS", "100"),
+];
+
+/// `cargo xtask soak kubernetes`.
+///
+/// # Errors
+/// As [`stage`].
+pub(crate) fn long(tally: &mut Tally, python: &Python) -> Result<()> {
+    let cache = Cache::open()?;
+    kind::up(&cache)?;
+    images::build_and_load(images::TESTED)?;
+    let chosen = ["scaling_", "objects_deleted_", "namespace_with_clusters"];
+    tally.run(
+        tests(&cache, python)?
+            .args(["--test=kubernetes", "--", "--test-threads=1", "--nocapture"])
+            .args(chosen)
+            .envs(LONG),
+    )
+}
+
+/// `cargo xtask soak upstream`: the tests of dask-kubernetes itself, on the cluster of `cargo xtask kind up`.
+///
+/// # Errors
+/// When no cluster can be made, or a test fails.
+pub(crate) fn upstream(tally: &mut Tally, python: &Python, rest: &[String]) -> Result<()> {
+    let cache = Cache::open()?;
+    kind::up(&cache)?;
+    images::build_and_load(&["stock"])?;
+    let operator = operator()?;
+    let mut command = kind::reaching(&cache, &python.interpreter())?;
+    command
+        .arg(workspace::root().join("e2e/upstream/run.py"))
+        .arg("--operator")
+        .arg(operator)
+        .args(["--image", "localhost/oxidask/stock:dev", "--our-crds"])
+        .arg(workspace::root().join("crds"))
+        .args(rest);
+    tally.run(&mut command)
+}
+
+/// `cargo xtask bench operator`: our operator and the stock one on fake nodes.
+///
+/// # Errors
+/// When no cluster can be made, or the measurement fails.
+pub(crate) fn bench(python: &Python, rest: &[String]) -> Result<()> {
+    let cache = Cache::open()?;
+    kind::up(&cache)?;
+    let kwok = kind::kwok(&cache)?;
+    images::build_and_load(&["stock", "dask"])?;
+    let operator = operator()?;
+    let mut crds = kind::reaching(&cache, Path::new("kubectl"))?;
+    crds.args(["apply", "--server-side", "--force-conflicts", "-f"]);
+    process::run(crds.arg(workspace::root().join("crds")))?;
+    let packages = ["benches", "e2e/python"].map(|folder| workspace::root().join(folder));
+    let packages = std::env::join_paths(packages).context("the workspace's path has a colon")?;
+    process::run(
+        kind::reaching(&cache, &python.interpreter())?
+            .args(["-m", "operators"])
+            .args(rest)
+            .arg("--operator")
+            .arg(operator)
+            .arg("--kwok")
+            .arg(kwok.program)
+            .arg("--kwok-module")
+            .arg(kwok.module)
+            .env("PYTHONPATH", packages),
+    )
+}
+
+/// Our operator, built to be run on this machine.
+fn operator() -> Result<PathBuf> {
+    const PROGRAM: &str = "oxidask-operator";
+    process::run(&mut workspace::cargo(&[
+        "build",
+        "--release",
+        "--locked",
+        "--bin",
+        PROGRAM,
+    ]))?;
+    let folder = Metadata::read()?.target_directory.join("release");
+    Ok(folder.join(PROGRAM))
+}
+
 /// `cargo test` on the cluster of `cargo xtask kind up`, whatever `KUBECONFIG` names.
 fn tests(cache: &Cache, python: &Python) -> Result<Command> {
     let mut command = workspace::cargo(&[
@@ -66,6 +154,7 @@ fn tests(cache: &Cache, python: &Python) -> Result<Command> {
     command
         .env_remove("KUBECONFIG")
         .env("OXIDASK_STOCK_CHART", stock_chart(python)?)
+        .env("OXIDASK_PYTHON", python.interpreter())
         .env("PATH", kind::path_with_tools(cache)?);
     Ok(command)
 }

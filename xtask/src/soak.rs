@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use crate::binaries::Binaries;
 use crate::env::Python;
 use crate::stage::{Report, Tally};
-use crate::{fuzz, load, process, versions};
+use crate::{fuzz, kubernetes, load, process, versions};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -44,6 +44,16 @@ const SOAKS: &[Soak] = &[
         name: "load",
         sentence: "1,000 workers and 200 clients: six loads, ours beside stock",
         run: load::soak,
+    },
+    Soak {
+        name: "kubernetes",
+        sentence: "the tests on a Kubernetes cluster that have a size, at their long one: 60 scale operations, 100 objects",
+        run: |tally, python, _| kubernetes::long(tally, python),
+    },
+    Soak {
+        name: "upstream",
+        sentence: "dask-kubernetes' own tests with our operator, three rounds with our CRDs and three with theirs",
+        run: kubernetes::upstream,
     },
     Soak {
         name: "versions",

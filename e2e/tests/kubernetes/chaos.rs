@@ -20,7 +20,6 @@ const DEADLINE: Duration = Duration::from_secs(120);
 const WORKERS: &str = "dask.org/cluster-name=simple,dask.org/component=worker";
 
 #[test]
-#[ignore = "written, not yet seen to pass on a cluster: run it with --ignored first"]
 fn scaling_loses_no_result_while_the_operator_is_killed_at_random_moments() {
     with_temp_namespace_alone(async |namespace, alone| {
         let random = &mut Random::from_environment();
@@ -46,7 +45,6 @@ fn scaling_loses_no_result_while_the_operator_is_killed_at_random_moments() {
 }
 
 #[test]
-#[ignore = "written, not yet seen to pass on a cluster: run it with --ignored first"]
 fn cluster_killed_at_every_step_of_its_life_has_what_it_should_have() {
     with_temp_namespace_alone(async |namespace, alone| {
         let random = &mut Random::from_environment();

@@ -20,7 +20,6 @@ const SCHEDULER: &str = "dask.org/cluster-name=simple,dask.org/component=schedul
 const RUNNER: &str = "dask.org/component=job-runner";
 
 #[test]
-#[ignore = "written, not yet seen to pass on a cluster: run it with --ignored first"]
 fn edit_of_the_pods_rolls_workers_without_loss_and_the_scheduler_only_when_asked() {
     with_temp_namespace(async |namespace| {
         operator::ensure(&namespace.cluster).await?;
@@ -104,7 +103,6 @@ with Client(sys.argv[1], timeout=30) as client:
 }
 
 #[test]
-#[ignore = "written, not yet seen to pass on a cluster: run it with --ignored first"]
 fn job_that_fails_is_tried_again_as_often_as_it_says_and_goes_after_its_time() {
     with_temp_namespace(async |namespace| {
         operator::ensure(&namespace.cluster).await?;
@@ -135,7 +133,6 @@ fn job_that_fails_is_tried_again_as_often_as_it_says_and_goes_after_its_time() {
 }
 
 #[test]
-#[ignore = "written, not yet seen to pass on a cluster: run it with --ignored first"]
 fn job_ends_at_its_deadline_and_takes_its_pods_along() {
     with_temp_namespace(async |namespace| {
         operator::ensure(&namespace.cluster).await?;
@@ -161,7 +158,6 @@ fn job_ends_at_its_deadline_and_takes_its_pods_along() {
 }
 
 #[test]
-#[ignore = "written, not yet seen to pass on a cluster: run it with --ignored first"]
 fn suspended_job_has_no_pods_and_starts_when_it_may() {
     with_temp_namespace(async |namespace| {
         operator::ensure(&namespace.cluster).await?;
@@ -205,7 +201,6 @@ fn suspended_job_has_no_pods_and_starts_when_it_may() {
 }
 
 #[test]
-#[ignore = "written, not yet seen to pass on a cluster: run it with --ignored first"]
 fn autoscaler_follows_a_load_trace_with_at_most_one_reversal_in_each_period() {
     with_temp_namespace(async |namespace| {
         operator::ensure(&namespace.cluster).await?;

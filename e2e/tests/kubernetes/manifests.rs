@@ -24,7 +24,6 @@ const THEIRS: &str = "stock.oxidask.test";
 const OURS: &str = "kubernetes.dask.org";
 
 #[test]
-#[ignore = "written, not yet seen to pass on a cluster: run it with --ignored first"]
 fn manifests_that_the_stock_crds_accept_are_accepted_and_read_back_equal() {
     with_temp_namespace(async |namespace| {
         operator::ensure(&namespace.cluster).await?;

@@ -68,6 +68,11 @@ fn every_expression_of_dashboards_and_alerts_is_answered_by_a_prometheus_that_sc
             .python(&image("stock"), COMPUTE, &[&address])
             .await?;
         until_all_are_scraped(namespace, &prometheus).await?;
+        let connected = format!(
+            r#"dask_operator_workers{{namespace="{}",state="connected"}} == 2"#,
+            namespace.name
+        );
+        answered(&prometheus, &connected).await?;
         for (place, expression) in expressions()? {
             answered(&prometheus, &expression).await.context(place)?;
         }

@@ -136,6 +136,16 @@ fn deleted_scheduler_pod_and_deleted_worker_pods_come_back() {
                     .delete(name(pod), &DeleteParams::default())
                     .await?;
             }
+            until_pod(namespace, label, |pod| {
+                !conditions(pod).any(|c| c == ("Ready", "True"))
+            })
+            .await?;
+            let type_ = if label == SCHEDULER {
+                "SchedulerReady"
+            } else {
+                "WorkersReady"
+            };
+            said(namespace, type_, &["Starting"]).await?;
             wait::until("other pods", RECOVERY_DEADLINE, async || {
                 let now = pods(namespace, label).await?;
                 let old = now

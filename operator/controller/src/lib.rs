@@ -16,6 +16,7 @@ pub mod client;
 pub mod clock;
 mod cluster;
 mod conditions;
+mod connected;
 pub mod context;
 pub mod error;
 pub mod events;

@@ -181,7 +181,7 @@ impl Metrics {
             clusters: gauge("dask_operator_clusters", "Clusters by phase", &["phase"]),
             workers: gauge(
                 "dask_operator_workers",
-                "Workers by namespace, group and state (desired, existing, ready, draining)",
+                "Workers by namespace, group and state (desired, existing, ready, connected, draining)",
                 &["namespace", "group", "state"],
             ),
             time_to_ready: histogram(
@@ -375,8 +375,21 @@ impl Metrics {
         }
     }
 
+    /// Workers of a group that its scheduler knows; `None`: it does not answer.
+    pub(crate) fn connected(&self, namespace: &str, group: &str, count: Option<usize>) {
+        let labels = [namespace, group, "connected"];
+        match count {
+            Some(count) => {
+                let count = i64::try_from(count).unwrap_or(i64::MAX);
+                self.0.workers.with_label_values(&labels).set(count);
+            }
+            // There is no series for one that never answered.
+            None => drop(self.0.workers.remove_label_values(&labels)),
+        }
+    }
+
     pub(crate) fn group_gone(&self, namespace: &str, group: &str) {
-        for state in ["desired", "existing", "ready", "draining"] {
+        for state in ["desired", "existing", "ready", "draining", "connected"] {
             // There is no series yet for a group that was never reconciled.
             let _ = self
                 .0

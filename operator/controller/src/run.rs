@@ -28,7 +28,7 @@ use crate::queue::{Key, Kind, Queue};
 use crate::scheduler::SchedulerApi;
 use crate::stores::{Stores, Triggers};
 use crate::watch::{Selection, guarded, plain, watch};
-use crate::{autoscaler, cluster, experiment, job, worker_group};
+use crate::{autoscaler, cluster, connected, experiment, job, worker_group};
 
 /// How long running reconciliations and retirements get to end at shutdown.
 const GRACE: Duration = Duration::from_secs(5);
@@ -127,6 +127,7 @@ impl Operator {
         }
         self.progress.running.store(true, Ordering::Relaxed);
         info!("all resources are known, work begins");
+        tasks.spawn(connected::count(self.context.clone()));
         let mut workers = JoinSet::new();
         for _ in 0..self.context.settings.concurrency.max(1) {
             workers.spawn(work(self.context.clone(), shutdown.clone()));

@@ -245,6 +245,17 @@ impl PodView {
                 .any(|c| c.type_ == "Ready" && c.status == "True")
     }
 
+    /// Whether Kubernetes took its readiness away because its node does not
+    /// answer: then, and only then, it is not ready without a reason while the
+    /// kubelet's last word was that all containers are.
+    fn is_on_a_lost_node(&self) -> bool {
+        let says = |type_: &str, status: &str| {
+            let mut conditions = self.status.conditions.iter();
+            conditions.any(|c| c.type_ == type_ && c.status == status && c.reason.is_empty())
+        };
+        says("Ready", "False") && says("ContainersReady", "True")
+    }
+
     /// Whether it is to go, and its worker is drained before it does.
     pub fn is_drained_first(&self) -> bool {
         let hook = |container: &ContainerView| container.lifecycle.pre_stop.exec.is_some();
@@ -289,6 +300,11 @@ impl PodView {
                 return Some((reason.to_owned(), message));
             }
         }
+        if self.is_on_a_lost_node() {
+            let node = self.spec.node_name.as_deref().unwrap_or_default();
+            let message = format!("its node {node} does not answer");
+            return Some(("NodeNotReady".to_owned(), message));
+        }
         if status.phase == "Failed" {
             let reason = if status.reason.is_empty() {
                 "Failed"
@@ -298,5 +314,43 @@ impl PodView {
             return Some((reason.to_owned(), "the pod failed".to_owned()));
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(conditions: &Value) -> PodView {
+        serde_json::from_value(json!({
+            "metadata": {"name": "w"},
+            "spec": {"nodeName": "node-2"},
+            "status": {"phase": "Running", "conditions": conditions},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn pod_that_lost_its_readiness_with_its_node_names_the_node() {
+        let lost = pod(&json!([
+            {"type": "Ready", "status": "False"},
+            {"type": "ContainersReady", "status": "True"},
+        ]));
+        let (reason, message) = lost.trouble().unwrap();
+        assert_eq!(reason, "NodeNotReady");
+        assert!(message.contains("node-2"), "{message}");
+    }
+
+    #[test]
+    fn pod_that_starts_or_waits_for_a_gate_has_no_trouble() {
+        for reason in ["ContainersNotReady", "ReadinessGatesNotReady"] {
+            let pod = pod(&json!([
+                {"type": "Ready", "status": "False", "reason": reason},
+                {"type": "ContainersReady", "status": "True"},
+            ]));
+            assert_eq!(pod.trouble(), None);
+        }
     }
 }

@@ -101,6 +101,22 @@ async fn nothing_is_asked_of_the_api_server_at_rest() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn workers_that_the_scheduler_knows_are_counted_until_it_falls_silent() {
+    let fake = Fake::default();
+    let life = ready_cluster(&fake, 3).await;
+    let connected = |life: &Life| {
+        let text = life.metrics.text();
+        let line = text.lines().find(|line| line.contains("\"connected\""));
+        line.and_then(|line| line.rsplit(' ').next()?.parse::<u32>().ok())
+    };
+    fake.until("three are counted", |_| connected(&life) == Some(3))
+        .await;
+    fake.with(|state| state.scheduler.silent = true);
+    fake.until("no number", |_| connected(&life).is_none())
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_cluster_takes_few_requests_besides_its_children() {
     let fake = Fake::default();
     let _life = ready_cluster(&fake, 10).await;

@@ -97,6 +97,11 @@ async fn a_stock_scheduler_retires_without_loss_and_lets_tasks_end() {
     assert_eq!(names, ["0", "1", "2"]);
     assert_eq!(workers.iter().map(|worker| worker.results).sum::<u64>(), 30);
 
+    let connected = live.connected(&at).await.unwrap();
+    let mut names: Vec<&str> = connected.iter().map(|worker| &*worker.name).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["0", "1", "2"]);
+
     let victim = workers
         .iter()
         .max_by_key(|worker| worker.results)

@@ -202,20 +202,27 @@ pub(crate) fn status(cache: &Cache) -> Result<()> {
 /// # Errors
 /// When there is no cluster, or the command fails.
 pub(crate) fn exec(cache: &Cache, command: &[String]) -> Result<()> {
-    let provider = running(cache)?;
     let Some((program, arguments)) = command.split_first() else {
         bail!("no command was given")
     };
-    let status = provider
-        .command(cache, program)
+    let status = reaching(cache, Path::new(program))?
         .args(arguments)
-        .env("PATH", path_with_tools(cache)?)
         .status()
         .with_context(|| format!("failed to start {program}"))?;
     if !status.success() {
         bail!("{program} ended with {status}");
     }
     Ok(())
+}
+
+/// A program that can reach the cluster, with the tools first in its PATH.
+///
+/// # Errors
+/// When there is no cluster.
+pub(crate) fn reaching(cache: &Cache, program: &Path) -> Result<Command> {
+    let mut command = running(cache)?.command(cache, program);
+    command.env("PATH", path_with_tools(cache)?);
+    Ok(command)
 }
 
 /// PATH with kubectl, helm and Prometheus first.

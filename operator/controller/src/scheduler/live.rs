@@ -127,6 +127,22 @@ impl SchedulerApi for Live {
         .boxed()
     }
 
+    fn connected<'a>(
+        &'a self,
+        at: &'a Endpoint,
+    ) -> BoxFuture<'a, Result<Vec<WorkerInfo>, SchedulerError>> {
+        async move {
+            if let Some(mut control) = self.control(at).await {
+                answered!(control.workers());
+            }
+            let rpc = async { self.rpc(at).await?.connected().await };
+            let http_error = "not asked".to_owned();
+            rpc.await
+                .map_err(|comm_error| unreachable(at, http_error, comm_error))
+        }
+        .boxed()
+    }
+
     fn retire<'a>(
         &'a self,
         at: &'a Endpoint,

@@ -202,6 +202,15 @@ pub trait SchedulerApi: Send + Sync + 'static {
         at: &'a Endpoint,
     ) -> BoxFuture<'a, Result<Vec<WorkerInfo>, SchedulerError>>;
 
+    /// The same with nothing but addresses and names: for a question that is
+    /// asked often and must cost a stock scheduler little.
+    fn connected<'a>(
+        &'a self,
+        at: &'a Endpoint,
+    ) -> BoxFuture<'a, Result<Vec<WorkerInfo>, SchedulerError>> {
+        self.workers(at)
+    }
+
     /// Gives workers no more tasks, waits until they have none, and moves
     /// their results to others, for at most `timeout`. They stay connected, so
     /// that nothing starts them anew; ending them is up to the caller. `moved`

@@ -63,6 +63,23 @@ impl Rpc {
         Ok(answer)
     }
 
+    /// Addresses and names of the connected workers.
+    pub(super) async fn connected(&mut self) -> Result<Vec<WorkerInfo>, String> {
+        let identity = self.ask("identity", [], ANSWER).await?;
+        let workers = identity
+            .field("workers")
+            .and_then(Value::as_map)
+            .ok_or("identity: no workers in the answer")?;
+        let workers = workers.iter().filter_map(|(address, info)| {
+            Some(WorkerInfo {
+                address: address.as_str()?.to_owned(),
+                name: info.field("name").map(name).unwrap_or_default(),
+                ..WorkerInfo::default()
+            })
+        });
+        Ok(workers.collect())
+    }
+
     /// The connected workers with what they have.
     pub(super) async fn workers(&mut self) -> Result<Vec<WorkerInfo>, String> {
         let identity = self.ask("identity", [], ANSWER).await?;

@@ -1,0 +1,75 @@
+"""An operator as a process, ours or the stock one, that works on one namespace."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from figures.usage import Usage
+
+from .api import until
+
+
+@dataclass(frozen=True)
+class Side:
+    label: str
+    command: tuple[str, ...]
+
+    @classmethod
+    def ours(cls, program: str) -> Side:
+        return cls("ours", (program,))
+
+    @classmethod
+    def stock(cls) -> Side:
+        return cls("stock", (sys.executable, "-m", "kopf", "run", "--module=dask_kubernetes.operator.controller"))
+
+    @contextlib.contextmanager
+    def running(self, namespace: str) -> Iterator[Running]:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+        health = f"http://127.0.0.1:{port}/healthz"
+        command = [*self.command, f"--namespace={namespace}", f"--liveness={health}"]
+        log = subprocess.DEVNULL
+        with subprocess.Popen(command, stdout=log, stderr=log) as process:
+            try:
+                until("the operator answers", lambda: answers(health), 60, 0.02)
+                yield Running(Usage(process.pid), f"http://127.0.0.1:{port}/metrics")
+            finally:
+                process.terminate()
+
+
+@dataclass(frozen=True)
+class Running:
+    usage: Usage
+    metrics: str
+
+    def peak_memory(self) -> int:
+        """Most resident bytes so far."""
+        with open(f"/proc/{self.usage.pid}/status") as file:
+            return int(re.search(r"VmHWM:\s+(\d+) kB", file.read())[1]) * 1024
+
+    def quantiles(self, *wanted: float) -> list[float]:
+        """Of the seconds of reconciliations, as upper ends of the histogram's buckets; none from the stock one."""
+        with urllib.request.urlopen(self.metrics, timeout=10) as answer:
+            text = answer.read().decode()
+        buckets: dict[float, float] = {}
+        pattern = r'dask_operator_reconcile_duration_seconds_bucket{[^}]*le="([^"]+)"[^}]*} (\S+)'
+        for end, number in re.findall(pattern, text):
+            end = float(end.replace("+Inf", "inf"))
+            buckets[end] = buckets.get(end, 0) + float(number)
+        total = max(buckets.values(), default=0)
+        return [next((end for end in sorted(buckets) if buckets[end] >= q * total), float("nan")) for q in wanted]
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=1) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
