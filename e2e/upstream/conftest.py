@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import tempfile
-import threading
 import time
 import urllib.request
 import uuid
@@ -21,15 +20,16 @@ import pytest
 
 IMAGE = os.environ["UPSTREAM_IMAGE"]
 
-#: Seconds until our operator answers; until a forwarded port is open; until a program that was told to end has ended.
-START, FORWARD, END = 20, 10, 10
+#: Seconds until our operator answers, until there is something to forward to, until a program ends that was told to.
+START, FORWARD, END = 20, 40, 10
 
 # One test leaves the image to the default, which only a registry has.
 make = dask_kubernetes.operator.make_cluster_spec
 make.__defaults__ = (IMAGE, *make.__defaults__[1:])
 
-# The tests are outside the cluster: its names cannot be looked up here, and each attempt would take seconds.
-dask.config.set({"kubernetes.port-forward-cluster-ip": True})
+#: It compares what two clients know of one scheduler, which differs for ever when a worker comes between them. The
+#: ten seconds for which KubeCluster looks up a name that only pods can look up keep that from happening.
+SLOW = "test_cluster_from_name"
 
 
 class Cluster:
@@ -40,24 +40,41 @@ class Cluster:
 
     @contextlib.contextmanager
     def port_forward(self, target: str, port: int, *args: str):
-        command = ["kubectl", "port-forward", target, f":{port}", *args]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-            try:
-                yield self.forwarded(process)
-            finally:
-                process.terminate()
+        """Forwards to a pod as soon as it runs and a scheduler in it listens: before, connections are closed at once,
+        which Dask's client takes for an end and not for a reason to try again."""
+        deadline = time.monotonic() + FORWARD
+        while True:
+            command = ["kubectl", "port-forward", target, f":{port}", *args]
+            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+                try:
+                    local, said = forwarded(process)
+                    if local and greets(local):
+                        yield local
+                        return
+                finally:
+                    process.terminate()
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"nothing to forward to within {FORWARD} s: {said}")
+            time.sleep(0.2)
 
-    @staticmethod
-    def forwarded(process: subprocess.Popen) -> int:
-        cut_off = threading.Timer(FORWARD, process.kill)
-        cut_off.start()
-        seen = []
-        for line in process.stdout:
-            if found := re.search(r"127\.0\.0\.1:(\d+)", line):
-                cut_off.cancel()
-                return int(found[1])
-            seen.append(line)
-        raise RuntimeError(f"no forwarded port within {FORWARD} s: {''.join(seen)}")
+
+def forwarded(process: subprocess.Popen) -> tuple[int | None, str]:
+    """The local port, or what kubectl said before it ended without one."""
+    seen = ""
+    for line in process.stdout:
+        if found := re.search(r"127\.0\.0\.1:(\d+)", line):
+            return int(found[1]), line
+        seen += line
+    return None, seen
+
+
+def greets(port: int) -> bool:
+    """Whether a Dask server is behind the port: it speaks first."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+            return bool(connection.recv(1))
+    except OSError:
+        return False
 
 
 class Runner:
@@ -124,6 +141,13 @@ def k8s_cluster() -> Cluster:
     return Cluster()
 
 
+@pytest.fixture(autouse=True)
+def no_names_of_the_cluster(request):
+    """The tests are outside the cluster, whose names cannot be looked up here: KubeCluster need not try for long."""
+    with dask.config.set({"kubernetes.port-forward-cluster-ip": request.node.name != SLOW}):
+        yield
+
+
 @pytest.fixture(scope="session")
 def docker_image() -> str:
     return IMAGE
@@ -138,13 +162,27 @@ def customresources(k8s_cluster: Cluster):
 
 def replace(cluster: Cluster, folder: str) -> None:
     """Lays these CRDs over those that are there, whole: what they do not have must not stay."""
-    for file in sorted(Path(folder).glob("dask*.yaml")):
+    files = sorted(Path(folder).glob("dask*.yaml"))
+    assert len(files) == 4, f"not the four resource types in {folder}: {files}"
+    for file in files:
         try:
             cluster.kubectl("replace", "-f", str(file))
         except subprocess.CalledProcessError:
             cluster.kubectl("create", "-f", str(file))
-        name = file.stem + "s.kubernetes.dask.org"
-        cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", f"crd/{name}")
+        served(cluster, file.stem + "s.kubernetes.dask.org")
+
+
+def served(cluster: Cluster, resource: str) -> None:
+    """Waits until objects of a type can be listed, which is a moment after it was made."""
+    deadline = time.monotonic() + START
+    while True:
+        try:
+            cluster.kubectl("get", resource, "--namespace", "default")
+            return
+        except subprocess.CalledProcessError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
 
 
 @pytest.fixture(autouse=True)

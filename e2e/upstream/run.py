@@ -44,9 +44,9 @@ def main() -> int:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--operator", required=True, help="our program")
+    parser.add_argument("--operator", type=Path, required=True, help="our program")
     parser.add_argument("--image", required=True, help="image of schedulers and workers")
-    parser.add_argument("--our-crds", required=True, help="folder of our CRDs")
+    parser.add_argument("--our-crds", type=Path, required=True, help="folder of our CRDs")
     parser.add_argument("--crds", action="append", choices=["ours", "stock"], help="both without it")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("-k", default="", help="only tests that pytest's expression chooses")
@@ -68,11 +68,12 @@ def lay_out(operator: Path, folder: Path, image: str) -> None:
 
 def run(args: argparse.Namespace, crds: str, package: Path, folder: str) -> int:
     stock = package / "operator/deployment/helm/dask-kubernetes-operator/crds"
+    ours = str(args.our_crds.resolve())
     environment = {
-        "UPSTREAM_OPERATOR": args.operator,
+        "UPSTREAM_OPERATOR": str(args.operator.resolve()),
         "UPSTREAM_IMAGE": args.image,
-        "UPSTREAM_CRDS": args.our_crds if crds == "ours" else str(stock),
-        "UPSTREAM_CRDS_AFTER": args.our_crds,
+        "UPSTREAM_CRDS": ours if crds == "ours" else str(stock),
+        "UPSTREAM_CRDS_AFTER": ours,
     }
     chosen = " and ".join([*(f"not {name}" for name in LEFT_OUT), *([f"({args.k})"] if args.k else [])])
     # As in upstream's own settings.
