@@ -141,7 +141,14 @@ pub async fn install(cluster: &Cluster, more: &[&str]) -> Result<()> {
         "kopfArgs={--namespace=e2e-*}",
     ]);
     words.extend(more);
-    cluster.helm.run(&words).await?;
+    if let Err(error) = cluster.helm.run(&words).await {
+        // What a helm that was killed half-way leaves behind holds every later one up.
+        if !format!("{error:#}").contains("another operation") {
+            return Err(error);
+        }
+        uninstall(cluster).await?;
+        cluster.helm.run(&words).await?;
+    }
     until_available(cluster).await
 }
 

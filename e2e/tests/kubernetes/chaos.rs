@@ -23,6 +23,7 @@ const WORKERS: &str = "dask.org/cluster-name=simple,dask.org/component=worker";
 fn scaling_loses_no_result_while_the_operator_is_killed_at_random_moments() {
     with_temp_namespace_alone(async |namespace, alone| {
         let random = &mut Random::from_environment();
+        operator::ensure(&namespace.cluster).await?;
         let pods = image("stock");
         let scaled = kube_cluster::scales(namespace, &pods);
         let mut scaled = std::pin::pin!(scaled);

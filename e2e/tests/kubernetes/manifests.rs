@@ -4,7 +4,7 @@
 //! without being stored. The stock CRDs come from an installed `dask_kubernetes`: `OXIDASK_PYTHON` names an
 //! interpreter that can import it.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use http::Request;
@@ -13,11 +13,15 @@ use oxidask_e2e::{
     namespace::{Namespace, with_temp_namespace},
     operator,
     random::Random,
+    wait,
 };
 use serde_json::{Map, Value, json};
 
 /// Manifests of each kind.
 const EACH: usize = 150;
+
+/// How long the API server may take until it serves a new type.
+const SERVED_DEADLINE: Duration = Duration::from_secs(30);
 
 /// The group under which the stock CRDs are installed beside ours.
 const THEIRS: &str = "stock.oxidask.test";
@@ -32,11 +36,8 @@ fn manifests_that_the_stock_crds_accept_are_accepted_and_read_back_equal() {
         let outcome = compare_all(namespace, &crds, random).await;
         for crd in &crds {
             let name = crd["metadata"]["name"].as_str().unwrap_or_default();
-            namespace
-                .cluster
-                .kubectl
-                .run(&["delete", "crd", name])
-                .await?;
+            let delete = ["delete", "crd", name, "--ignore-not-found"];
+            namespace.cluster.kubectl.run(&delete).await?;
         }
         outcome
     });
@@ -48,18 +49,13 @@ async fn compare_all(namespace: &Namespace, crds: &[Value], random: &mut Random)
         kubectl
             .feed(&["apply", "--server-side", "-f", "-"], &crd.to_string())
             .await?;
-        let name = format!(
-            "crd/{}",
-            crd["metadata"]["name"].as_str().unwrap_or_default()
-        );
-        kubectl
-            .run(&[
-                "wait",
-                &name,
-                "--for=condition=Established",
-                "--timeout=30s",
-            ])
-            .await?;
+        // A type is served a moment after it was made.
+        let name = crd["metadata"]["name"].as_str().unwrap_or_default();
+        wait::until(name, SERVED_DEADLINE, async || {
+            let shown = kubectl.run(&["get", name, "-n", "default"]).await;
+            Ok(shown.map(drop).map_err(|error| format!("{error:#}")))
+        })
+        .await?;
     }
     for crd in crds {
         let (mut accepted, mut refused) = (0, 0);
@@ -124,12 +120,9 @@ async fn dry_run(
     })
 }
 
-/// A value that a schema describes; sometimes null, rarely of another type.
+/// A value that a schema describes, rarely of another type.
 fn make(schema: &Value, random: &mut Random, depth: usize, name: &str) -> Value {
-    if depth > 0 && random.below(14) == 0 {
-        return Value::Null;
-    }
-    if random.below(400) == 0 {
+    if random.below(1000) == 0 {
         return [json!(1), json!("text"), json!([]), json!({}), json!(true)][random.below(5)]
             .clone();
     }
@@ -173,13 +166,18 @@ fn make_object(schema: &Value, random: &mut Random, depth: usize) -> Value {
     let mut object = Map::new();
     let required = schema["required"].as_array().cloned().unwrap_or_default();
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {
-        let wanted = if required.iter().any(|required| required == name) {
-            random.below(60) > 0
+        let is_required = required.iter().any(|required| required == name);
+        let wanted = if is_required {
+            random.below(200) > 0
         } else {
             // Fewer and fewer with depth, or a pod would be a megabyte.
             random.below(3 + 2 * depth) == 0
         };
-        if wanted {
+        // What must be there may be null as seldom as it may be missing.
+        let is_null = random.below(if is_required { 200 } else { 14 }) == 0;
+        if wanted && is_null {
+            object.insert(name.clone(), Value::Null);
+        } else if wanted {
             object.insert(name.clone(), make(property, random, depth + 1, name));
         }
     }

@@ -468,6 +468,39 @@ async fn a_new_image_is_rolled_out_to_workers_and_not_to_the_scheduler() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_roll_out_keeps_results_until_a_new_worker_is_connected() {
+    let fake = Fake::default();
+    let _life = ready_cluster(&fake, 2).await;
+    let old: std::collections::BTreeSet<String> = fake
+        .workers("simple-default")
+        .iter()
+        .map(|worker| worker["metadata"]["name"].as_str().unwrap().to_owned())
+        .collect();
+    fake.with(|state| state.scheduler.connected = Some(old.clone()));
+    let mut spec = cluster_spec(2);
+    spec["worker"]["spec"]["containers"][0]["image"] = json!("dask:2");
+    fake.patch(CLUSTERS, "simple", &json!({"spec": spec}));
+    let left = |fake: &Fake| {
+        let workers = fake.workers("simple-default");
+        let names = workers.iter().map(|worker| &worker["metadata"]["name"]);
+        names
+            .filter(|name| old.contains(name.as_str().unwrap()))
+            .count()
+    };
+    tokio::time::sleep(Duration::from_secs(40)).await;
+    assert!(left(&fake) > 0, "nobody has the results any more");
+    fake.with(|state| state.scheduler.connected = None);
+    fake.until("all old workers went", |fake| left(fake) == 0)
+        .await;
+    let reasons = events(&fake);
+    assert!(
+        reasons.iter().all(|(reason, _)| reason != "ResultsDropped"),
+        "{reasons:?}"
+    );
+    assert!(fake.with(|state| state.lost.is_empty()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_suspended_cluster_has_no_pods_and_comes_back() {
     let fake = Fake::default();
     let _life = ready_cluster(&fake, 2).await;

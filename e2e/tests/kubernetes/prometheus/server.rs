@@ -156,8 +156,10 @@ async fn job(name: &str, pods: &Api<Pod>, label: &str, port: &str, count: usize)
         })
     })
     .await?;
+    // As the chart has it, the operator's metrics keep the namespaces that they tell of.
+    let honors = name == "operator";
     Ok(format!(
-        "\n- job_name: {name}\n  static_configs:{}",
+        "\n- job_name: {name}\n  honor_labels: {honors}\n  static_configs:{}",
         found.concat()
     ))
 }

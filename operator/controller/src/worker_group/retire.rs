@@ -377,7 +377,30 @@ impl Batch {
         }
     }
 
-    /// When every worker of the cluster is to go, there is nobody to take their
+    /// Whether the cluster has workers that stay: a pod is ready before the
+    /// worker in it is connected, and in a roll-out all old ones may be chosen
+    /// by then.
+    fn others_are_to_come(&self) -> bool {
+        let (stores, namespace) = (&self.context.stores, &self.group.namespace);
+        let groups = stores.groups.all();
+        let of_cluster = groups.iter().filter(|group| {
+            group.namespace().as_ref() == Some(namespace) && group.spec.cluster == self.cluster
+        });
+        of_cluster.into_iter().any(|group| {
+            let key = Key::new(self.group.kind, namespace, group.name_any());
+            let deployments = stores.deployments.indexed(namespace, &key.name);
+            deployments.iter().any(|deployment| {
+                deployment.metadata.deletion_timestamp.is_none()
+                    && !deployment.annotations().contains_key(RETIRING)
+                    && !self
+                        .context
+                        .memory
+                        .is_retiring(&key, &deployment.name_any())
+            })
+        })
+    }
+
+    /// When every worker that is connected is to go, there is nobody to take their
     /// results: whoever asks for no workers gives them up. Tasks may still end.
     async fn last_ones(&self, infos: Vec<WorkerInfo>) -> Result<Option<Vec<String>>, String> {
         let busy: Vec<String> = infos
@@ -387,6 +410,9 @@ impl Batch {
             .collect();
         if busy.is_empty() {
             let results: u64 = infos.iter().map(|info| info.results).sum();
+            if results > 0 && self.others_are_to_come() && !self.left().is_zero() {
+                return Err("the workers that stay are not connected yet".to_owned());
+            }
             if results > 0 {
                 let note =
                     format!("The last workers of the cluster end, and {results} results with them");

@@ -28,6 +28,8 @@ pub struct Book {
     pub idle_since: Option<f64>,
     /// Whether it answers at all.
     pub silent: bool,
+    /// Workers that are connected, if not all of those whose pods are ready.
+    pub connected: Option<BTreeSet<String>>,
     /// How long moving results takes, in seconds.
     pub moving: u64,
 }
@@ -66,7 +68,9 @@ impl FakeScheduler {
                     pod["status"]["podIP"].clone(),
                 )
             });
+            let connected = &state.scheduler.connected;
             workers
+                .filter(|(name, _)| connected.as_ref().is_none_or(|names| names.contains(name)))
                 .map(|(name, ip)| WorkerInfo {
                     address: format!("tcp://{}:4000", ip.as_str().unwrap()),
                     processing: state.scheduler.processing.get(&name).copied().unwrap_or(0),
