@@ -7,10 +7,10 @@ use bytes::Bytes;
 use oxidask_protocol::address::{Address, Scheme};
 use oxidask_protocol::comm::{Comm, Tls, connect};
 use oxidask_protocol::frame::Limits;
-use oxidask_protocol::message::client::{FromClient, UpdateNativeGraph};
+use oxidask_protocol::message::client::{ClientKeys, FromClient, UpdateNativeGraph};
 use oxidask_protocol::message::decode_one;
 use oxidask_protocol::msgpack::Writer;
-use oxidask_protocol::wire::{Encode as _, KeySet, Seconds};
+use oxidask_protocol::wire::{Encode as _, KeySet, Omit, Seconds};
 use oxidask_protocol::{Key, Value};
 use oxidask_worker_kernels::{Chunk, Kernel};
 use tokio::sync::Mutex;
@@ -120,20 +120,23 @@ impl Client {
     }
 
     /// Submits a graph; the futures are of the wanted keys, in their order.
+    ///
+    /// They fail with [`ClientError::Full`] if the scheduler does not read and a million tasks wait for it already.
     pub fn submit(&self, graph: Graph, wanted: &[Key]) -> Vec<Future> {
         let futures = wanted
             .iter()
             .map(|key| Future::new(key.clone(), &self.link).0)
             .collect();
+        let message = UpdateNativeGraph {
+            tasks: graph.into_nodes(),
+            keys: KeySet {
+                keys: wanted.to_vec(),
+                is_set: false,
+            },
+            fifo_timeout: Seconds(Some(0.0)),
+        };
         self.link
-            .say(FromClient::UpdateNativeGraph(UpdateNativeGraph {
-                tasks: graph.into_nodes(),
-                keys: KeySet {
-                    keys: wanted.to_vec(),
-                    is_set: false,
-                },
-                fifo_timeout: Seconds(Some(0.0)),
-            }));
+            .say(FromClient::UpdateNativeGraph(message), wanted);
         futures
     }
 
@@ -187,15 +190,15 @@ impl Client {
     pub fn future(&self, key: Key) -> Future {
         let (future, fresh) = Future::new(key.clone(), &self.link);
         if fresh {
-            self.link.say(FromClient::ClientDesiresKeys(
-                oxidask_protocol::message::client::ClientKeys {
-                    keys: KeySet {
-                        keys: vec![key],
-                        is_set: false,
-                    },
-                    client: oxidask_protocol::wire::Omit(None),
+            let message = ClientKeys {
+                keys: KeySet {
+                    keys: vec![key.clone()],
+                    is_set: false,
                 },
-            ));
+                client: Omit(None),
+            };
+            self.link
+                .say(FromClient::ClientDesiresKeys(message), &[key]);
         }
         future
     }

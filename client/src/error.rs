@@ -42,6 +42,11 @@ pub enum ClientError {
     /// The stream to the scheduler ended.
     #[error("the connection to the scheduler is closed: {0}")]
     Closed(String),
+    /// The scheduler does not read.
+    #[error(
+        "not submitted: {0} tasks and keys wait for the scheduler to read them already; wait for earlier futures first"
+    )]
+    Full(usize),
     /// A task failed.
     #[error("task {key} failed: {text}")]
     Erred {

@@ -56,6 +56,7 @@ impl Future {
                 key: key(),
                 text: text.clone(),
             }),
+            Ok(Status::Refused(waiting)) => Err(ClientError::Full(*waiting)),
             Ok(Status::Closed(reason)) => Err(ClientError::Closed(reason.clone())),
             Err(_) => Err(ClientError::Closed("the client has ended".to_owned())),
         }

@@ -24,6 +24,7 @@ mod gather;
 mod graph;
 mod link;
 mod numpy;
+mod outbox;
 
 pub use client::{Client, Options};
 pub use error::ClientError;

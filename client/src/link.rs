@@ -1,16 +1,17 @@
 //! The stream to the scheduler: what is said on it, and what becomes known of keys.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use oxidask_protocol::comm::{CommReader, CommWriter};
-use oxidask_protocol::message::client::{ClientKeys, Empty, FromClient, ToClient};
+use oxidask_protocol::message::client::{Empty, FromClient, ToClient};
 use oxidask_protocol::message::{decode_batch, encode_batch};
-use oxidask_protocol::wire::{KeySet, Omit};
 use oxidask_protocol::{Key, Value};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
+
+use crate::outbox::{Full, Outbox};
 
 /// How often the client gives a sign of life. Source: distributed `client.heartbeat`.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -28,6 +29,8 @@ pub(crate) enum Status {
     Cancelled(String),
     /// The stream has ended, for this reason.
     Closed(String),
+    /// It was not submitted, because so many tasks and keys wait for the scheduler to read them.
+    Refused(usize),
 }
 
 struct Known {
@@ -38,22 +41,22 @@ struct Known {
 
 /// What the client's parts share.
 pub(crate) struct Link {
-    messages: mpsc::UnboundedSender<FromClient>,
+    outbox: Arc<Outbox>,
     keys: Mutex<HashMap<Key, Known>>,
     closed: watch::Sender<Option<String>>,
 }
 
 impl Link {
     /// Takes over a stream that has been opened.
-    pub(crate) fn start(reader: CommReader, writer: CommWriter) -> std::sync::Arc<Self> {
-        let (messages, queue) = mpsc::unbounded_channel();
-        let link = std::sync::Arc::new(Self {
-            messages,
+    pub(crate) fn start(reader: CommReader, writer: CommWriter) -> Arc<Self> {
+        let outbox = Arc::new(Outbox::default());
+        let link = Arc::new(Self {
+            outbox: Arc::clone(&outbox),
             keys: Mutex::default(),
             closed: watch::Sender::new(None),
         });
-        tokio::spawn(write(writer, queue));
-        tokio::spawn(read(reader, std::sync::Arc::downgrade(&link)));
+        tokio::spawn(write(writer, outbox));
+        tokio::spawn(read(reader, Arc::downgrade(&link)));
         link
     }
 
@@ -61,9 +64,14 @@ impl Link {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says something. Lost if the stream has ended, which every key then tells.
-    pub(crate) fn say(&self, message: FromClient) {
-        let _ = self.messages.send(message);
+    /// Says something about these keys. Lost if the stream has ended, which every key then tells; where the scheduler
+    /// does not read what was said before, the keys tell that.
+    pub(crate) fn say(&self, message: FromClient, keys: &[Key]) {
+        if let Err(Full(waiting)) = self.outbox.push(message) {
+            for key in keys {
+                self.note(key, Status::Refused(waiting));
+            }
+        }
     }
 
     /// Begins or shares the interest in a key; true if it begins.
@@ -89,13 +97,7 @@ impl Link {
         if known.futures == 0 {
             keys.remove(key);
             drop(keys);
-            self.say(FromClient::ClientReleasesKeys(ClientKeys {
-                keys: KeySet {
-                    keys: vec![key.clone()],
-                    is_set: false,
-                },
-                client: Omit(None),
-            }));
+            self.outbox.release(key.clone());
         }
     }
 
@@ -154,7 +156,13 @@ impl Link {
     }
 }
 
-async fn read(mut reader: CommReader, link: std::sync::Weak<Link>) {
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.outbox.close();
+    }
+}
+
+async fn read(mut reader: CommReader, link: Weak<Link>) {
     let reason = loop {
         let frames = match reader.read().await {
             Ok(Some(frames)) => frames,
@@ -178,17 +186,18 @@ async fn read(mut reader: CommReader, link: std::sync::Weak<Link>) {
 }
 
 /// Writes what is said, as much at once as has gathered, and signs of life.
-async fn write(mut writer: CommWriter, mut queue: mpsc::UnboundedReceiver<FromClient>) {
+async fn write(mut writer: CommWriter, outbox: Arc<Outbox>) {
     let mut batch = Vec::new();
     let mut heartbeat = tokio::time::interval(HEARTBEAT);
     heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             biased;
-            count = queue.recv_many(&mut batch, 256) => if count == 0 { break },
+            more = outbox.take(&mut batch) => if !more { break },
             _ = heartbeat.tick() => batch.push(FromClient::HeartbeatClient(Empty {})),
         }
         if writer.write(&encode_batch(batch.iter())).await.is_err() {
+            outbox.abandon();
             return;
         }
         batch.clear();
