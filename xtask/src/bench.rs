@@ -1,10 +1,13 @@
 //! `cargo xtask bench NAME`: one row of the figures, ours against stock in the same run.
 
+use std::path::PathBuf;
+
 use anyhow::{Result, ensure};
 
 use crate::binaries::Binaries;
 use crate::env::Python;
-use crate::{kubernetes, process};
+use crate::metadata::Metadata;
+use crate::{kubernetes, process, workspace};
 
 /// The row that needs a Kubernetes cluster.
 const OPERATOR: &str = "operator";
@@ -38,6 +41,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             if let Some(worker) = &binaries.worker {
                 command.arg("--worker").arg(worker);
             }
+            if let Some(oxidask) = &binaries.command {
+                command.env("OXIDASK_CLI", oxidask);
+            }
+            if matches!(name.as_str(), "kernels" | "all") {
+                command.env("OXIDASK_BENCH_KERNELS", kernels()?);
+            }
         }
         command.args(&args.rest);
     }
@@ -49,4 +58,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Builds the program that times kernels.
+fn kernels() -> Result<PathBuf> {
+    const NAME: &str = "oxidask-bench-kernels";
+    let status = workspace::cargo(&["build", "--release", "--locked", "--bin", NAME]).status()?;
+    ensure!(
+        status.success(),
+        "cargo build --bin {NAME} failed: {status}"
+    );
+    let target = Metadata::read()?.target_directory;
+    Ok(target.join("release").join(NAME))
 }

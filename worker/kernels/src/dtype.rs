@@ -315,51 +315,18 @@ impl Element for Truth {
 /// Runs `$body` with `$T` standing for the type of `$dtype`.
 macro_rules! with_dtype {
     ($dtype:expr, $T:ident => $body:expr) => {
+        with_dtype!(@arms $dtype, $T => $body;
+            Bool: $crate::Truth,
+            I8: i8, I16: i16, I32: i32, I64: i64,
+            U8: u8, U16: u16, U32: u32, U64: u64,
+            F32: f32, F64: f64)
+    };
+    (@arms $dtype:expr, $T:ident => $body:expr; $($variant:ident: $type:ty),*) => {
         match $dtype {
-            $crate::DType::Bool => {
-                type $T = $crate::Truth;
+            $($crate::DType::$variant => {
+                type $T = $type;
                 $body
-            }
-            $crate::DType::I8 => {
-                type $T = i8;
-                $body
-            }
-            $crate::DType::I16 => {
-                type $T = i16;
-                $body
-            }
-            $crate::DType::I32 => {
-                type $T = i32;
-                $body
-            }
-            $crate::DType::I64 => {
-                type $T = i64;
-                $body
-            }
-            $crate::DType::U8 => {
-                type $T = u8;
-                $body
-            }
-            $crate::DType::U16 => {
-                type $T = u16;
-                $body
-            }
-            $crate::DType::U32 => {
-                type $T = u32;
-                $body
-            }
-            $crate::DType::U64 => {
-                type $T = u64;
-                $body
-            }
-            $crate::DType::F32 => {
-                type $T = f32;
-                $body
-            }
-            $crate::DType::F64 => {
-                type $T = f64;
-                $body
-            }
+            })*
         }
     };
 }

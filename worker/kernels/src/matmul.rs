@@ -1,13 +1,19 @@
 //! Products of matrices.
 
+use std::borrow::Cow;
+
 use crate::memory::vector;
 use crate::shape::allowed;
-use crate::{Chunk, DType, Element, KernelError};
+use crate::{Chunk, DType, Element, KernelError, Truth};
 
-/// Columns of the left matrix taken at once.
-const DEPTH: usize = 128;
-/// Columns of the right matrix taken at once: DEPTH × COLUMNS wide integers are 256 kB, which suits an L2 cache.
-const COLUMNS: usize = 256;
+/// Columns of the left matrix taken at once: a panel of the right matrix, this deep and two vectors of 64 bytes wide,
+/// is 32 kB and stays in an L1 cache.
+const DEPTH: usize = 256;
+
+/// Rows of the result that are summed in registers at once. With two vectors of columns each these are eight sums, as
+/// many as hide how long a product takes; twice as many were slower with AVX-512, since compilers then keep some in
+/// memory.
+const ROWS: usize = 4;
 
 /// Σ aᵢ · bᵢ of 2 n inputs a₁, b₁, a₂, b₂ …, each (m, k) and (k, n) with one m and n.
 ///
@@ -56,11 +62,16 @@ pub(crate) fn matmul(inputs: &[Chunk], limit: u64) -> Result<Chunk, KernelError>
             pairs.for_each(|pair| float(&pair[0], &pair[1], &mut out, n));
             Chunk::of_vec(vec![m, n], out)
         }
-        dtype => with_dtype!(dtype, T => {
-            let mut out = zeros::<T>(count);
-            pairs.for_each(|pair| whole::<T>(&pair[0].to_standard(), &pair[1].to_standard(), &mut out, n));
-            Chunk::of_vec(vec![m, n], out)
-        }),
+        // Elements of two vectors of 64 bytes.
+        DType::I64 => whole::<i64, 16>(pairs, m, n, count),
+        DType::U64 => whole::<u64, 16>(pairs, m, n, count),
+        DType::I32 => whole::<i32, 32>(pairs, m, n, count),
+        DType::U32 => whole::<u32, 32>(pairs, m, n, count),
+        DType::I16 => whole::<i16, 64>(pairs, m, n, count),
+        DType::U16 => whole::<u16, 64>(pairs, m, n, count),
+        DType::I8 => whole::<i8, 128>(pairs, m, n, count),
+        DType::U8 => whole::<u8, 128>(pairs, m, n, count),
+        DType::Bool => whole::<Truth, 128>(pairs, m, n, count),
     })
 }
 
@@ -106,118 +117,88 @@ fn float<T: Element + From<u8>>(a: &Chunk, b: &Chunk, out: &mut [T], n: usize) {
     }
 }
 
-/// Adds a · b to `out`, both in C order, in blocks that fit into the caches.
-fn whole<T: Element>(a: &Chunk, b: &Chunk, out: &mut [T], n: usize) {
-    let (m, depth) = (a.shape()[0], a.shape()[1]);
-    let (a, b) = (a.slice::<T>().unwrap_or(&[]), b.slice::<T>().unwrap_or(&[]));
-    crate::simd::vectorised(
-        #[inline(always)]
-        || {
-            for k0 in (0..depth).step_by(DEPTH) {
-                let k1 = (k0 + DEPTH).min(depth);
-                for j0 in (0..n).step_by(COLUMNS) {
-                    let j1 = (j0 + COLUMNS).min(n);
-                    let (a, b) = (
-                        Panel {
-                            elements: a,
-                            width: depth,
-                            from: k0,
-                        },
-                        &b[k0 * n + j0..],
-                    );
-                    let mut i = 0;
-                    while i + 4 <= m {
-                        let rows = [
-                            a.row(i, k1),
-                            a.row(i + 1, k1),
-                            a.row(i + 2, k1),
-                            a.row(i + 3, k1),
-                        ];
-                        four_rows(rows, b, n, &mut out[i * n..(i + 4) * n], j0..j1);
-                        i += 4;
-                    }
-                    for i in i..m {
-                        one_row(a.row(i, k1), b, n, &mut out[i * n + j0..i * n + j1]);
-                    }
-                }
+/// Σ a · b of integers or bools.
+fn whole<T: Element, const COLUMNS: usize>(
+    pairs: std::slice::ChunksExact<'_, Cow<'_, Chunk>>,
+    m: usize,
+    n: usize,
+    count: usize,
+) -> Chunk {
+    let mut out = zeros::<T>(count);
+    for pair in pairs {
+        let (a, b) = (pair[0].to_standard(), pair[1].to_standard());
+        let depth = a.shape()[1];
+        if count == 0 || depth == 0 {
+            continue;
+        }
+        let (a, b) = (a.slice::<T>().unwrap_or(&[]), b.slice::<T>().unwrap_or(&[]));
+        crate::simd::vectorised(
+            #[inline(always)]
+            || panels::<T, COLUMNS>(a, b, &mut out, depth, n),
+        );
+    }
+    Chunk::of_vec(vec![m, n], out)
+}
+
+/// Adds a · b to `out`, all in C order: panel by panel of `b`, each copied to where its rows stand side by side, and
+/// filled up with zeros at the right edge.
+#[inline(always)]
+fn panels<T: Element, const COLUMNS: usize>(
+    a: &[T],
+    b: &[T],
+    out: &mut [T],
+    depth: usize,
+    n: usize,
+) {
+    let mut panel = vec![[T::default(); COLUMNS]; DEPTH.min(depth)];
+    for k0 in (0..depth).step_by(DEPTH) {
+        let k1 = (k0 + DEPTH).min(depth);
+        for j0 in (0..n).step_by(COLUMNS) {
+            let columns = j0..(j0 + COLUMNS).min(n);
+            for (line, k) in panel.iter_mut().zip(k0..k1) {
+                let row = &b[k * n..][columns.clone()];
+                line[..row.len()].copy_from_slice(row);
+                line[row.len()..].fill(T::default());
             }
-        },
-    );
-}
-
-/// Columns of the left matrix from one on.
-#[derive(Clone, Copy)]
-struct Panel<'a, T> {
-    elements: &'a [T],
-    width: usize,
-    from: usize,
-}
-
-impl<'a, T> Panel<'a, T> {
-    #[inline(always)]
-    fn row(self, i: usize, to: usize) -> &'a [T] {
-        &self.elements[i * self.width + self.from..i * self.width + to]
+            let panel = &panel[..k1 - k0];
+            let mut bands = out.chunks_exact_mut(ROWS * n);
+            let mut rows = a.chunks_exact(ROWS * depth);
+            for (out, a) in bands.by_ref().zip(rows.by_ref()) {
+                let a = std::array::from_fn(|row| &a[row * depth..][k0..k1]);
+                tile::<T, ROWS, COLUMNS>(a, panel, out, n, columns.clone());
+            }
+            let rest = bands.into_remainder().chunks_exact_mut(n);
+            for (out, a) in rest.zip(rows.remainder().chunks_exact(depth)) {
+                tile::<T, 1, COLUMNS>([&a[k0..k1]], panel, out, n, columns.clone());
+            }
+        }
     }
 }
 
-/// Adds to four rows of the result what four rows of `a` make of the rows of `b`, four of these at a time: each
-/// element of `b` that is read is used four times, and the result is read and written a quarter as often.
+/// Adds to some columns of a band of rows of the result what their rows of `a` make of a panel. The sums stay in
+/// registers until the panel is through.
 #[inline(always)]
-fn four_rows<T: Element>(
-    a: [&[T]; 4],
-    b: &[T],
-    n: usize,
+fn tile<T: Element, const ROWS: usize, const COLUMNS: usize>(
+    a: [&[T]; ROWS],
+    panel: &[[T; COLUMNS]],
     out: &mut [T],
+    n: usize,
     columns: std::ops::Range<usize>,
 ) {
-    let width = columns.len();
-    let (out0, rest) = out.split_at_mut(n);
-    let (out1, rest) = rest.split_at_mut(n);
-    let (out2, out3) = rest.split_at_mut(n);
-    // Cut to one length, which lets the compiler drop the checks inside the loops and use vectors.
-    let at = columns.start;
-    let (out0, out1) = (&mut out0[at..][..width], &mut out1[at..][..width]);
-    let (out2, out3) = (&mut out2[at..][..width], &mut out3[at..][..width]);
-    let depth = a[0].len();
-    let a = a.map(|row| &row[..depth]);
-    let line = |k: usize| &b[k * n..][..width];
-    let mut k = 0;
-    while k + 4 <= depth {
-        let (b0, b1, b2, b3) = (line(k), line(k + 1), line(k + 2), line(k + 3));
-        let at = |row: usize| [a[row][k], a[row][k + 1], a[row][k + 2], a[row][k + 3]];
-        let (r0, r1, r2, r3) = (at(0), at(1), at(2), at(3));
-        for j in 0..width {
-            let b = [b0[j], b1[j], b2[j], b3[j]];
-            let dot = |r: [T; 4]| {
-                let low = r[0].mul(b[0]).add(r[1].mul(b[1]));
-                low.add(r[2].mul(b[2])).add(r[3].mul(b[3]))
-            };
-            out0[j] = out0[j].add(dot(r0));
-            out1[j] = out1[j].add(dot(r1));
-            out2[j] = out2[j].add(dot(r2));
-            out3[j] = out3[j].add(dot(r3));
+    let mut sums = [[T::default(); COLUMNS]; ROWS];
+    // Cut to one length, which lets the compiler drop the checks inside the loop.
+    let a = a.map(|row| &row[..panel.len()]);
+    for (k, line) in panel.iter().enumerate() {
+        for row in 0..ROWS {
+            let factor = a[row][k];
+            for column in 0..COLUMNS {
+                sums[row][column] = sums[row][column].add(factor.mul(line[column]));
+            }
         }
-        k += 4;
     }
-    while k < depth {
-        let b = line(k);
-        for j in 0..width {
-            out0[j] = out0[j].add(a[0][k].mul(b[j]));
-            out1[j] = out1[j].add(a[1][k].mul(b[j]));
-            out2[j] = out2[j].add(a[2][k].mul(b[j]));
-            out3[j] = out3[j].add(a[3][k].mul(b[j]));
-        }
-        k += 1;
-    }
-}
-
-/// Adds to a row of the result what a row of `a` makes of the rows of `b`.
-#[inline(always)]
-fn one_row<T: Element>(a: &[T], b: &[T], n: usize, out: &mut [T]) {
-    for (k, a) in a.iter().enumerate() {
-        let b = &b[k * n..k * n + out.len()];
-        for (out, b) in out.iter_mut().zip(b) {
-            *out = out.add(a.mul(*b));
+    for (sums, out) in sums.iter().zip(out.chunks_exact_mut(n)) {
+        for (out, sum) in out[columns.clone()].iter_mut().zip(sums) {
+            *out = out.add(*sum);
         }
     }
 }
@@ -237,6 +218,33 @@ mod tests {
             matmul(&[a], u64::MAX),
             Err(KernelError::Inputs { .. })
         ));
+    }
+
+    #[test]
+    fn products_of_whole_numbers_are_right_at_every_edge() {
+        // Around the rows of a tile, the columns of a panel and its depth.
+        for (m, k, n) in [
+            (1, 1, 1),
+            (7, 3, 15),
+            (8, 256, 16),
+            (9, 257, 17),
+            (17, 300, 33),
+        ] {
+            let fill = |rows: usize, columns: usize, step: usize| {
+                let numbers = (0..rows * columns).map(|at| (at * step % 251) as i64 - 100);
+                Chunk::of_vec(vec![rows, columns], numbers.collect::<Vec<i64>>())
+            };
+            let (a, b) = (fill(m, k, 7), fill(k, n, 13));
+            let (left, right) = (a.slice::<i64>().unwrap(), b.slice::<i64>().unwrap());
+            let sum = |i: usize, j: usize| (0..k).map(|l| left[i * k + l] * right[l * n + j]).sum();
+            let expected: Vec<i64> = (0..m * n).map(|at| sum(at / n, at % n)).collect();
+            let product = matmul(&[a.clone(), b.clone()], u64::MAX).unwrap();
+            assert_eq!(product.slice::<i64>(), Some(&expected[..]), "{m} {k} {n}");
+            let narrow = |chunk: &Chunk| chunk.cast(DType::I16);
+            let product = matmul(&[narrow(&a), narrow(&b)], u64::MAX).unwrap();
+            let wrapped: Vec<i16> = expected.iter().map(|x| *x as i16).collect();
+            assert_eq!(product.slice::<i16>(), Some(&wrapped[..]), "{m} {k} {n}");
+        }
     }
 
     #[test]
