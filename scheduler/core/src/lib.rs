@@ -111,7 +111,7 @@ pub struct Core {
     /// When the last generation began.
     generation_began: Option<Time>,
     thefts: Thefts,
-    /// Where tasks of a batch are to go that will be placed in this event. Empty between events.
+    /// Where tasks of batches are to go that are not placed yet. Empty after a worker has come or gone.
     planned: IdMap<TaskId, WorkerId>,
     /// Results with more than one copy.
     replicated: IdSet<TaskId>,
@@ -198,7 +198,6 @@ impl Core {
         self.apply(event);
         self.run_recommendations();
         self.fill_open_slots();
-        self.forget_plan();
         self.flush_freed_keys();
         self.note_idleness();
     }

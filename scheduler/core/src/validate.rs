@@ -281,6 +281,12 @@ impl Core {
             "{} open workers, {open} know it",
             self.open.len()
         );
+        for (id, worker) in &self.planned {
+            ensure!(
+                self.tasks.get(*id).is_some() && self.workers.contains_key(worker),
+                "a plan for a task or a worker that is not there"
+            );
+        }
         let queued = self.tasks.iter().filter(|(_, t)| t.state == Queued).count();
         ensure!(
             queued == self.queued.len(),

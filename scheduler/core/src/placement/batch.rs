@@ -1,10 +1,11 @@
-//! A batch of tasks that are ready at once, divided among the workers so that little has to be moved.
+//! A batch of tasks that share inputs, divided among the workers so that little has to be moved.
 //!
 //! Placed one by one in their order, tasks that share inputs scatter: each choice is good and all together fetch
-//! everything everywhere. Where a graph brings many ready tasks with inputs in memory, such as a product of two
-//! arrays, they are divided as a whole: a part for each worker as large as its share of the threads, grown task by task
-//! by what needs fewest bytes that the part does not need already. Products of blocks end in squares of blocks, and
-//! all that is summed into one result stays on one worker.
+//! everything everywhere. Where a graph brings many tasks whose inputs are in memory or come from nothing, and most
+//! inputs are needed by several of them, such as in a product of two arrays, they are divided as a whole: a part for
+//! each worker as large as its share of the threads, grown task by task by what needs fewest bytes that the part does
+//! not need already. Products of blocks end in squares of blocks, and all that is summed into one result stays on one
+//! worker.
 
 use std::collections::BTreeSet;
 
@@ -21,6 +22,10 @@ const MOST: usize = 1_000_000;
 
 /// Most inputs of a task that is planned.
 const INPUTS: usize = 256;
+
+/// An input is needed by this many tasks of a batch on average, at least. Sums of two arrays, trees of reductions and
+/// the like have one for each, and nothing to plan.
+const SHARING: usize = 2;
 
 /// How far dependents are followed to the result that tasks contribute to.
 const DEPTH: usize = 4;
@@ -39,10 +44,13 @@ struct Batch {
     /// Bytes of each input, and the bundles that need it.
     inputs: Vec<(TaskId, u64, Vec<usize>)>,
     tasks: usize,
+    /// Inputs of all tasks, as often as they are needed.
+    uses: usize,
 }
 
 impl Core {
-    /// Plans where the ready ones of these tasks will go, if they are many.
+    /// Plans where these tasks will go, as far as their inputs are in memory or come from nothing, if they are many and
+    /// share inputs. Each goes there when it is ready.
     pub(crate) fn plan_batch(&mut self, tasks: &[TaskId]) {
         let workers = self.running.len();
         let enough = TASKS_PER_THREAD * self.total_nthreads;
@@ -52,13 +60,16 @@ impl Core {
         {
             return;
         }
-        let ready = tasks.iter().copied().filter(|id| self.is_plannable(*id));
-        let mut ready: Vec<TaskId> = ready.collect();
-        if (ready.len() as u64) < enough {
+        let plannable = tasks.iter().copied().filter(|id| self.is_plannable(*id));
+        let mut plannable: Vec<TaskId> = plannable.collect();
+        if (plannable.len() as u64) < enough {
             return;
         }
-        ready.sort_by_key(|id| self.tasks[*id].rank());
-        let batch = self.batch(&ready);
+        plannable.sort_by_key(|id| self.tasks[*id].rank());
+        let batch = self.batch(&plannable);
+        if !batch.shares_inputs() {
+            return;
+        }
         let parts = self.grow(&batch);
         for (part, worker) in self.match_parts(&batch, parts) {
             for bundle in part {
@@ -68,24 +79,31 @@ impl Core {
         }
     }
 
-    /// What was planned and not placed in this event is placed by itself later.
+    /// What was planned and is not placed yet will be placed by itself: the workers are others than those that it was
+    /// planned for.
     pub(crate) fn forget_plan(&mut self) {
         self.planned.clear();
     }
 
-    /// Whether a task is ready, may run anywhere, and needs two values or more.
+    /// Whether a task may run anywhere, its inputs are there or come from nothing, and others need one of them too.
     fn is_plannable(&self, id: TaskId) -> bool {
         let task: &Task = &self.tasks[id];
-        let inputs = task.dependencies.len();
-        (2..=INPUTS).contains(&inputs)
+        if !(1..=INPUTS).contains(&task.dependencies.len()) {
+            return false;
+        }
+        let mut is_shared = false;
+        for input in task.dependencies.iter() {
+            let input = &self.tasks[input];
+            if input.state != Memory && !input.dependencies.is_empty() {
+                return false;
+            }
+            is_shared |= input.dependents.len() > 1;
+        }
+        is_shared
             && !task.is_actor
             && task.special().restriction.is_none()
             && task.worker_restrictions().is_empty()
             && task.resource_restrictions().is_empty()
-            && task
-                .dependencies
-                .iter()
-                .all(|input| self.tasks[input].state == Memory)
             && !self.is_rootish(id)
     }
 
@@ -115,6 +133,7 @@ impl Core {
                 batch.bundles.push(Bundle::default());
             }
             batch.bundles[bundle].tasks.push(*id);
+            batch.uses += self.tasks[*id].dependencies.len();
             for input in self.tasks[*id].dependencies.iter() {
                 let fresh = batch.inputs.len();
                 let number = *inputs.entry(input).or_insert(fresh);
@@ -205,6 +224,12 @@ impl Core {
 }
 
 impl Batch {
+    /// Whether most tasks have several inputs, and most inputs are needed by several tasks: else there is nothing to
+    /// bring together.
+    fn shares_inputs(&self) -> bool {
+        2 * self.uses >= 3 * self.tasks && self.uses >= SHARING * self.inputs.len()
+    }
+
     /// Takes bundles of about `share` tasks out of those left: first the next in order, then always the one that needs
     /// fewest bytes more; the next in order among equals.
     fn part(&self, left: &mut BTreeSet<usize>, share: f64) -> Vec<usize> {

@@ -23,6 +23,7 @@ impl Core {
     pub(super) fn worker_added(&mut self, new: NewWorker) {
         let id = new.worker;
         self.total_nthreads += u64::from(new.nthreads.max(1));
+        self.forget_plan();
         self.note_total_nthreads();
         self.workers.insert(id, Worker::new(self.now, new));
         self.watch_workers();
@@ -175,6 +176,7 @@ impl Core {
         self.idle.remove(&id);
         self.saturated.remove(&id);
         self.forget_open_slots(id);
+        self.forget_plan();
         self.freed.swap_remove(&id);
         let worker = &mut self.workers[&id];
         worker.status = WorkerStatus::Closed;

@@ -152,6 +152,7 @@ impl Core {
         self.drop_all_replicas(id);
         self.set_state(id, Forgotten);
         self.recommendations.shift_remove(&id);
+        self.planned.swap_remove(&id);
         self.tasks.remove(id);
     }
 }
