@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
 
 mod fake;
+mod faults;
 mod life;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use fake::{
     CLUSTERS, CONFIG_MAPS, DEPLOYMENTS, EVENTS, EXPERIMENTS, Fake, Fault, GROUPS, PODS,
     cluster_spec,
 };
+use faults::Played;
 use life::Life;
 
 const REPORT: &str = r#"{"data": {"summary.txt": "bound by compute", "speedup.svg": "<svg/>"}, "binaryData": {"speedup.png": "AA=="}}"#;
@@ -529,9 +531,8 @@ fn end(fake: &Fake) -> Value {
     json!([status, results, names])
 }
 
-/// Plays an experiment with one fault. Gives the end, whether the fault
-/// happened, and the number of requests.
-async fn play(fault: Option<(usize, Fault)>) -> (Value, bool, usize) {
+/// Plays an experiment with one fault; each cell and the report run once.
+async fn play(fault: Option<(usize, Fault)>) -> Played<Value> {
     let fake = fake();
     fake.with(|state| state.fault = fault);
     let kubelet = Kubelet::begin(&fake);
@@ -544,36 +545,15 @@ async fn play(fault: Option<(usize, Fault)>) -> (Value, bool, usize) {
         .await;
         tokio::time::sleep(Duration::from_secs(5)).await;
     };
-    let mut script = std::pin::pin!(script);
-    let mut _life = Life::begin(&fake);
-    loop {
-        tokio::select! {
-            () = &mut script => break,
-            () = fake.died.notified() => _life = Life::begin(&fake),
-        }
-    }
+    let played = faults::live(&fake, script, || end(&fake)).await;
     let runs = kubelet.runs();
     assert!(runs.values().all(|runs| *runs == 1), "{fault:?}: {runs:?}");
     assert_eq!(runs.len(), 3, "{fault:?}: {runs:?}");
-    let (happened, calls) = fake.with(|state| (state.fault.is_none(), state.calls.len()));
-    (end(&fake), happened, calls)
+    played
 }
 
 async fn every_request(fault: Fault) {
-    let (expected, _, calls) = play(None).await;
-    let mut at = 0;
-    loop {
-        let (end, happened, _) = play(Some((at, fault))).await;
-        if !happened {
-            break;
-        }
-        assert_eq!(end, expected, "after {fault:?} at request {at}");
-        at += 1;
-    }
-    assert!(
-        at > 40 && at + 20 > calls,
-        "only {at} of {calls} requests met the fault"
-    );
+    faults::at_every_request(fault, 40, play).await;
 }
 
 #[tokio::test(start_paused = true)]

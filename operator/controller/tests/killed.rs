@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
 
 mod fake;
+mod faults;
 mod life;
 
 use std::collections::BTreeMap;
@@ -11,7 +12,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use fake::{AUTOSCALERS, CLUSTERS, EVENTS, Fake, Fault, GROUPS, JOBS, PODS, cluster, cluster_spec};
-use life::Life;
+use faults::Played;
 
 /// What a user does, waiting after each step for what it asks for.
 async fn user(fake: Fake) {
@@ -113,41 +114,18 @@ fn end(fake: &Fake) -> BTreeMap<String, Value> {
     })
 }
 
-/// Plays the scenario with one fault. Gives the end, and whether there were
-/// enough requests for the fault to happen.
-async fn play(fault: Option<(usize, Fault)>) -> (BTreeMap<String, Value>, bool, usize) {
+/// Plays the scenario with one fault.
+async fn play(fault: Option<(usize, Fault)>) -> Played<BTreeMap<String, Value>> {
     let fake = Fake::default();
     fake.with(|state| {
         state.fault = fault;
         state.scheduler.moving = 1;
     });
-    let mut script = std::pin::pin!(user(fake.clone()));
-    let mut _life = Life::begin(&fake);
-    loop {
-        tokio::select! {
-            () = &mut script => break,
-            () = fake.died.notified() => _life = Life::begin(&fake),
-        }
-    }
-    let (happened, calls) = fake.with(|state| (state.fault.is_none(), state.calls.len()));
-    (end(&fake), happened, calls)
+    faults::live(&fake, user(fake.clone()), || end(&fake)).await
 }
 
 async fn every_request(fault: Fault) {
-    let (expected, _, calls) = play(None).await;
-    let mut at = 0;
-    loop {
-        let (end, happened, _) = play(Some((at, fault))).await;
-        if !happened {
-            break;
-        }
-        assert_eq!(end, expected, "after {fault:?} at request {at}");
-        at += 1;
-    }
-    assert!(
-        at > 50 && at + 20 > calls,
-        "only {at} of {calls} requests met the fault"
-    );
+    faults::at_every_request(fault, 50, play).await;
 }
 
 #[tokio::test(start_paused = true)]
