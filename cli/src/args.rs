@@ -110,6 +110,36 @@ pub struct Sweep {
     /// Pin worker N to CPU N modulo the number of CPUs (with taskset)
     #[arg(long)]
     pub pin: bool,
+    /// On Kubernetes instead of this machine.
+    #[command(flatten)]
+    pub kubernetes: Kubernetes,
+}
+
+/// On Kubernetes: how a ScalingExperiment is made.
+#[derive(clap::Args, Debug, Clone)]
+pub struct Kubernetes {
+    /// Measure on Kubernetes, as a ScalingExperiment: workers are nodes, threads are cores. Needs kubectl
+    #[arg(long, conflicts_with_all = ["address", "pin"])]
+    pub kubernetes: bool,
+    /// Namespace; else that of kubectl's context
+    #[arg(long, requires = "kubernetes")]
+    pub namespace: Option<String>,
+    /// Name of the ScalingExperiment; else a new one
+    #[arg(long, requires = "kubernetes")]
+    pub name: Option<String>,
+    /// Image of scheduler, workers and runners
+    #[arg(
+        long,
+        requires = "kubernetes",
+        default_value = "ghcr.io/oxidask/dask:latest"
+    )]
+    pub image: String,
+    /// Workers may share a Kubernetes node
+    #[arg(long, requires = "kubernetes")]
+    pub share_nodes: bool,
+    /// Leave the ScalingExperiment there afterwards
+    #[arg(long, requires = "kubernetes")]
+    pub keep: bool,
 }
 
 /// The product of matrices.

@@ -4,6 +4,7 @@
 //! workload and says what bounds it.
 
 pub mod args;
+mod connect;
 pub mod experiment;
 pub mod local;
 mod status;

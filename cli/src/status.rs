@@ -3,12 +3,14 @@
 use anyhow::Result;
 use oxidask_client::{Client, Value};
 
+use crate::connect::connect;
+
 /// Prints one view of a cluster.
 ///
 /// # Errors
 /// If the scheduler cannot be reached.
 pub(crate) async fn run(address: &str) -> Result<()> {
-    let client = Client::connect(address).await?;
+    let client = connect(address).await?;
     print!("{}", view(&client, address).await?);
     Ok(())
 }

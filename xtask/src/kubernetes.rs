@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::{
+    binaries::Binaries,
     env::Python,
     images,
     kind::{self, Cache, process},
@@ -155,8 +156,15 @@ fn tests(cache: &Cache, python: &Python) -> Result<Command> {
         .env_remove("KUBECONFIG")
         .env("OXIDASK_STOCK_CHART", stock_chart(python)?)
         .env("OXIDASK_PYTHON", python.interpreter())
+        .envs(command_program()?)
         .env("PATH", kind::path_with_tools(cache)?);
     Ok(command)
+}
+
+/// The command `oxidask`, as a variable for the tests that run it.
+fn command_program() -> Result<Option<(&'static str, PathBuf)>> {
+    let command = Binaries::build()?.command;
+    Ok(command.map(|path| ("OXIDASK_CLI", path)))
 }
 
 /// The chart of the stock operator, which comes with the package dask-kubernetes.

@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::binaries::Binaries;
 use crate::env::Python;
 use crate::stage::{Report, Tally};
-use crate::{check, kubernetes, soak, workspace};
+use crate::{check, kubernetes, soak, wheel, workspace};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -153,10 +153,12 @@ fn operations(tally: &mut Tally, python: &Python) -> Result<()> {
     tally.run(&mut command)
 }
 
-/// The Python package as its user has it: it starts all our programs itself.
+/// The Python package as its user has it: it starts all our programs itself, and is installed from a wheel.
 fn local_clusters(tally: &mut Tally, python: &Python) -> Result<()> {
     let binaries = Binaries::build()?;
-    let mut command = pytest(python, &["e2e/python/tests/test_local.py"]);
+    let tests = ["test_local.py", "test_wheel.py"].map(|file| format!("e2e/python/tests/{file}"));
+    let mut command = pytest(python, &tests.each_ref().map(String::as_str));
+    command.env("OXIDASK_WHEEL", wheel::build(None)?);
     let programs = [
         ("OXIDASK_SCHEDULER", binaries.scheduler),
         ("OXIDASK_WORKER", binaries.worker),

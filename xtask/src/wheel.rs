@@ -14,8 +14,16 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
+    build(args.output.clone()).map(|_| ())
+}
+
+/// Builds the programs and packs the wheel, into target/wheel if no folder is given. Gives its path.
+///
+/// # Errors
+/// If a program does not compile, or the wheel is too large.
+pub(crate) fn build(output: Option<PathBuf>) -> Result<PathBuf> {
     let target = Metadata::read()?.target_directory;
-    let output = args.output.clone().unwrap_or_else(|| target.join("wheel"));
+    let output = output.unwrap_or_else(|| target.join("wheel"));
     let binaries = Binaries::build()?;
     let programs = target.join("wheel-programs");
     fs::create_dir_all(&programs)
@@ -47,5 +55,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         .status()
         .context("failed to start Python")?;
     ensure!(packed.success(), "the wheel could not be packed: {packed}");
-    Ok(())
+    let (version, machine) = (env!("CARGO_PKG_VERSION"), std::env::consts::ARCH);
+    Ok(output.join(format!("oxidask-{version}-py3-none-linux_{machine}.whl")))
 }

@@ -80,7 +80,7 @@ impl Cell {
 ///
 /// # Errors
 /// If the scheduler does not answer.
-async fn work(client: &Client) -> Result<Work> {
+pub(crate) async fn work(client: &Client) -> Result<Work> {
     let message = Value::map([("op", Value::from("oxidask_work"))]);
     let fields = vec![
         ("msg", message),
@@ -104,7 +104,7 @@ async fn work(client: &Client) -> Result<Work> {
 }
 
 /// What was done between two answers of [`work`].
-fn between(before: Work, after: Work) -> Work {
+pub(crate) fn between(before: Work, after: Work) -> Work {
     Work {
         tasks: after.tasks.saturating_sub(before.tasks),
         compute_seconds: (after.compute_seconds - before.compute_seconds).max(0.0),

@@ -2,6 +2,7 @@
 
 mod cell;
 pub mod control;
+mod kubernetes;
 pub mod measure;
 mod plot;
 mod python;
@@ -21,6 +22,13 @@ use crate::args::Workload;
 /// If a cell cannot be measured or the results cannot be written.
 pub(crate) async fn run(workload: Workload) -> Result<()> {
     match workload {
+        Workload::Matmul(matmul) if matmul.sweep.kubernetes.kubernetes => {
+            kubernetes::matmul(&matmul).await
+        }
+        Workload::Pi(pi) if pi.sweep.kubernetes.kubernetes => kubernetes::pi(&pi).await,
+        Workload::Python(python) if python.sweep.kubernetes.kubernetes => {
+            kubernetes::python(&python).await
+        }
         Workload::Matmul(matmul) => sweep::run(&matmul.sweep, &workload::matmul(&matmul)).await,
         Workload::Pi(pi) => sweep::run(&pi.sweep, &workload::pi(&pi)).await,
         Workload::Python(program) => python::run(&program).await,

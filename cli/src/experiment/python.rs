@@ -27,9 +27,9 @@ pub(crate) async fn run(program: &Python) -> Result<()> {
     let grid = grid(sweep);
     let bar = bar((grid.len() * sweep.repeats) as u64)?;
     let mut cells: Vec<Cell> = Vec::new();
-    for (workers, threads) in order(&grid, sweep.repeats) {
+    for (at, (workers, threads)) in order(&grid, sweep.repeats).into_iter().enumerate() {
         bar.set_message(format!("{} on {workers} × {threads}", program.program[0]));
-        cells.push(measure(program, workers, threads).await?);
+        cells.push(measure(program, workers, threads, at / grid.len()).await?);
         bar.inc(1);
     }
     bar.finish_and_clear();
@@ -50,7 +50,7 @@ pub(crate) async fn run(program: &Python) -> Result<()> {
     report(&Table::new(rows.collect()), sweep)
 }
 
-async fn measure(program: &Python, workers: usize, threads: usize) -> Result<Cell> {
+async fn measure(program: &Python, workers: usize, threads: usize, repeat: usize) -> Result<Cell> {
     let cluster = LocalCluster::start(&Plan {
         workers,
         threads,
@@ -68,8 +68,9 @@ async fn measure(program: &Python, workers: usize, threads: usize) -> Result<Cel
         .args(&program.program)
         .env("DASK_SCHEDULER_ADDRESS", &cluster.address)
         .env("DASK_SCHEDULER__ADDRESS", &cluster.address)
-        .env("OXIDASK_WORKERS", workers.to_string())
-        .env("OXIDASK_THREADS", threads.to_string())
+        .env("OXIDASK_NODES", workers.to_string())
+        .env("OXIDASK_CORES", threads.to_string())
+        .env("OXIDASK_REPEAT", repeat.to_string())
         .stdout(std::process::Stdio::null());
     let label = Label {
         workload: program.program[0].clone(),

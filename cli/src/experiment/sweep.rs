@@ -11,6 +11,7 @@ use super::measure::{Cell, measure};
 use super::table::{Row, Table};
 use super::workload::Task;
 use crate::args::Sweep;
+use crate::connect::connect;
 use crate::local::{LocalCluster, Plan};
 
 /// How long workers may take to register.
@@ -175,7 +176,7 @@ impl Setting {
                 _cluster: Some(cluster),
             });
         };
-        let client = Client::connect(address).await?;
+        let client = connect(address).await?;
         let mut connected = client.workers().await?;
         ensure!(
             connected.len() >= workers,

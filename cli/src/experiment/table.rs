@@ -109,6 +109,9 @@ impl Table {
 
     /// One sentence for each workload and size: what bounds it with most slots.
     pub(crate) fn summary(&self) -> String {
+        if self.rows.is_empty() {
+            return "no cell has a time\n".to_owned();
+        }
         let sentences = self.groups().into_iter().filter_map(|group| {
             let line = group.last()?;
             let cell = &line.row.cell;

@@ -105,6 +105,15 @@ impl Task {
         }
     }
 
+    /// Tasks that make the inputs ready before the clock starts.
+    pub(crate) fn inputs(&self) -> u64 {
+        match self {
+            Self::Matmul { size, chunk, .. } => (size.div_ceil(*chunk) as u64).pow(2),
+            Self::TutorialMatmul => 2,
+            Self::Pi { .. } => 0,
+        }
+    }
+
     /// Why there are no more tasks, where the user may wonder.
     pub fn few_tasks(&self) -> Option<&'static str> {
         match self {

@@ -236,7 +236,7 @@ spec:
 }
 
 /// Waits for something about the status.
-async fn until(
+pub(crate) async fn until(
     namespace: &Namespace,
     name: &str,
     what: &str,
@@ -292,7 +292,7 @@ async fn note_spread(namespace: &Namespace, spread: &mut Vec<usize>) -> Result<(
 }
 
 /// Waits until the cluster is gone, and all else too if `all`.
-async fn gone(namespace: &Namespace, name: &str, all: bool) -> Result<()> {
+pub(crate) async fn gone(namespace: &Namespace, name: &str, all: bool) -> Result<()> {
     let cluster = format!("dask.org/cluster-name={name}");
     let workers = format!("dask.org/component in (scheduler, worker), {cluster}");
     namespace

@@ -11,6 +11,7 @@ mod kube_cluster;
 mod lifecycle;
 mod manifest;
 mod manifests;
+mod native_experiment;
 mod options;
 mod outage;
 mod prometheus;

@@ -51,6 +51,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "oxidask-client",
             "oxidask-control",
             "oxidask-operator-api",
+            "oxidask-settings",
             "oxidask-worker-kernels",
         ],
     ),
