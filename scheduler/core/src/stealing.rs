@@ -10,10 +10,10 @@ use std::sync::Arc;
 use oxidask_protocol::Key;
 
 use crate::action::Action;
-use crate::action::TaskStateName::{Processing, Released};
+use crate::action::TaskStateName::{Processing, Released, Waiting};
 use crate::ids::{TaskId, WorkerId};
 use crate::timer::Timer;
-use crate::{Core, IdMap};
+use crate::{Core, IdMap, IdSet};
 
 /// Time that a move takes besides the transfer of data. Unit: seconds.
 const LATENCY: f64 = 0.1;
@@ -62,7 +62,12 @@ impl Core {
 
     /// Source: distributed `WorkStealing.balance`.
     pub(crate) fn balance(&mut self) {
-        let mut thieves: Vec<WorkerId> = self.idle.iter().copied().collect();
+        // A worker whose part of a plan is still to come would give back what it takes now, with what that needs.
+        let waiting = |id: &TaskId| self.tasks[*id].state == Waiting;
+        let planned = self.planned.iter().filter(|(id, _)| waiting(id));
+        let planned: IdSet<WorkerId> = planned.map(|(_, worker)| *worker).collect();
+        let idle = self.idle.iter().copied();
+        let mut thieves: Vec<WorkerId> = idle.filter(|id| !planned.contains(id)).collect();
         if self.draining || thieves.is_empty() || thieves.len() == self.workers.len() {
             return;
         }

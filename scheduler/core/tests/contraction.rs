@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use oxidask_scheduler_core::Config;
 use oxidask_scheduler_core::event::NewTask;
@@ -16,6 +17,8 @@ struct Product {
     fresh: bool,
     /// Summands that are added at once; dask.array's `split_every`.
     split_every: usize,
+    /// After each round of tasks a second goes by, and whatever is asked back is given up.
+    stealing: bool,
 }
 
 impl Product {
@@ -102,6 +105,12 @@ impl Product {
                     places.insert(key, worker);
                 }
             }
+            if self.stealing {
+                t.wait(Duration::from_secs(1));
+                for _ in 0..tasks.len() {
+                    t.answer_steal(true);
+                }
+            }
             assert!(
                 left.len() < before,
                 "nothing is under way, {before} tasks are left"
@@ -122,6 +131,7 @@ fn expect_at_most(limit: usize, n: usize, workers: u32) {
                 workers,
                 fresh,
                 split_every,
+                stealing: false,
             };
             let moved = product.moved();
             assert!(
@@ -148,4 +158,17 @@ fn a_product_on_four_workers_moves_little_more_than_it_must() {
 fn a_product_on_many_workers_moves_in_proportion() {
     // 16 squares of 2 × 2 of 8 × 8 blocks: 28 needed each, of which 4 may lie there.
     expect_at_most(16 * 24 * 3 / 2, 8, 16);
+}
+
+#[test]
+fn workers_whose_part_is_still_to_come_do_not_take_others_parts() {
+    let product = Product {
+        n: 6,
+        workers: 4,
+        fresh: true,
+        split_every: 4,
+        stealing: true,
+    };
+    let moved = product.moved();
+    assert!(moved <= 72 * 3 / 2, "{moved} blocks");
 }
