@@ -178,7 +178,12 @@ impl Chunk {
         with_dtype!(self.dtype, T => {
             let view = self.view_unchecked::<T>();
             let mut elements = crate::memory::vector::<T>(self.len());
-            elements.extend(view.iter().copied());
+            for row in view.rows() {
+                match row.as_slice() {
+                    Some(row) => elements.extend_from_slice(row),
+                    None => elements.extend(row.iter().copied()),
+                }
+            }
             Self::of_vec(self.shape.clone(), elements)
         })
     }

@@ -240,7 +240,7 @@ mod tests {
             let expected: Vec<i64> = (0..m * n).map(|at| sum(at / n, at % n)).collect();
             let product = matmul(&[a.clone(), b.clone()], u64::MAX).unwrap();
             assert_eq!(product.slice::<i64>(), Some(&expected[..]), "{m} {k} {n}");
-            let narrow = |chunk: &Chunk| chunk.cast(DType::I16);
+            let narrow = |chunk: &Chunk| chunk.cast(DType::I16).into_owned();
             let product = matmul(&[narrow(&a), narrow(&b)], u64::MAX).unwrap();
             let wrapped: Vec<i16> = expected.iter().map(|x| *x as i16).collect();
             assert_eq!(product.slice::<i16>(), Some(&wrapped[..]), "{m} {k} {n}");

@@ -241,6 +241,10 @@ const LANES: usize = 32;
 /// Sum in pairs of blocks, of pairs, and so on.
 #[inline(always)]
 fn pairwise<T: Element, S: Element>(row: &[T]) -> S {
+    if !S::DTYPE.is_float() {
+        // Nothing is rounded, so the order does not matter, and the compiler may choose the one that suits vectors.
+        return row.iter().fold(S::default(), |sum, x| sum.add(x.cast()));
+    }
     if row.len() <= BLOCK {
         return block_sum(row);
     }
@@ -269,8 +273,7 @@ fn pairwise<T: Element, S: Element>(row: &[T]) -> S {
 #[inline(always)]
 fn block_sum<T: Element, S: Element>(block: &[T]) -> S {
     let mut lanes = [S::default(); LANES];
-    let chunks = block.chunks_exact(LANES);
-    let rest = chunks.remainder();
+    let (chunks, rest) = block.as_chunks::<LANES>();
     for chunk in chunks {
         for (lane, x) in lanes.iter_mut().zip(chunk) {
             *lane = lane.add(x.cast::<S>());
@@ -293,10 +296,13 @@ fn block_sum<T: Element, S: Element>(block: &[T]) -> S {
 #[inline(always)]
 fn extreme_of<T: Element>(row: &[T], beats: impl Fn(T, T) -> bool) -> T {
     let first = row.first().copied().unwrap_or_default();
+    let pick = |best: T, x: T| if beats(x, best) { x } else { best };
+    if !T::DTYPE.is_float() {
+        return row.iter().copied().fold(first, pick);
+    }
     // Two selections of the width of the element, which vector units do side by side.
     let (mut lanes, mut nans) = ([first; LANES], [first; LANES]);
-    let chunks = row.chunks_exact(LANES);
-    let rest = chunks.remainder();
+    let (chunks, rest) = row.as_chunks::<LANES>();
     for chunk in chunks {
         for at in 0..LANES {
             let x = chunk[at];
@@ -311,7 +317,6 @@ fn extreme_of<T: Element>(row: &[T], beats: impl Fn(T, T) -> bool) -> T {
     if let Some(nan) = nans.into_iter().find(|x| x.is_nan()) {
         return nan;
     }
-    let pick = |best: T, x: T| if beats(x, best) { x } else { best };
     lanes.into_iter().fold(first, pick)
 }
 
