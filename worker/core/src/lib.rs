@@ -58,6 +58,8 @@ pub struct Config {
     pub message_bytes: u64,
     /// Executor deaths that a task survives, run alone. distributed: `scheduler.allowed-failures`.
     pub allowed_failures: u32,
+    /// Each slot is in an executor of its own, so that a task which dies with its executor was alone there.
+    pub isolated: bool,
     /// Hand short tasks to the executor before a slot is free.
     pub hand_ahead: bool,
     /// Entries of the story at most.
@@ -74,6 +76,7 @@ impl Default for Config {
             incoming_bytes: u64::MAX,
             message_bytes: 50_000_000,
             allowed_failures: 3,
+            isolated: false,
             hand_ahead: true,
             story_length: 1000,
         }

@@ -206,6 +206,36 @@ fn dead_executor_tries_its_suspects_one_by_one_and_blames_the_guilty() {
 }
 
 #[test]
+fn suspect_of_an_executor_of_its_own_runs_again_beside_others() {
+    let mut t = TestCore::new(Config {
+        nthreads: 2,
+        allowed_failures: 1,
+        isolated: true,
+        ..Config::default()
+    });
+    t.compute("bad", &[]);
+    t.compute("good", &[]);
+    t.take();
+    let died = |running: &[&str]| EventKind::ExecutorLost {
+        running: keys(running),
+        queued: Vec::new(),
+        resident: Vec::new(),
+        error: error("killed by signal 9"),
+    };
+    t.send(died(&["bad"])).expect(&["execute bad"]);
+    t.send(died(&["bad"]))
+        .expect(&["task-erred bad run 1: killed by signal 9"]);
+    t.executed("good").expect(&["task-finished good run 2"]);
+    // One that has seceded shares its executor with the next: nobody knows which of them it was.
+    t.compute("c", &[]);
+    t.compute("d", &[]);
+    t.take();
+    t.send(died(&["c", "d"])).expect(&["execute d"]);
+    t.executed("d")
+        .expect(&["task-finished d run 4", "execute c"]);
+}
+
+#[test]
 fn values_lost_with_an_executor_are_withdrawn_and_waited_for() {
     let mut t = TestCore::with_threads(1);
     t.compute("x", &[]);

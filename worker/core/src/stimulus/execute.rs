@@ -135,7 +135,8 @@ impl Core {
 
     fn run_again(&mut self, id: TaskId, alone: bool, error: &Arc<TaskError>) {
         let task = &mut self.tasks[id];
-        task.suspect = true;
+        // Where one is blamed anyhow, the others need not wait for it.
+        task.suspect = !(alone && self.config.isolated);
         task.deaths += u32::from(alone);
         if task.deaths > self.config.allowed_failures {
             task.deaths = 0;
