@@ -2,12 +2,45 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from .metric import Comparison, Metric
 from .side import Side
+
+#: Seconds that one measurement of one side may take. Stock clusters hang now and then; then it is tried again.
+LIMIT = 240
+TRIES = 3
+
+
+@contextlib.contextmanager
+def limited(seconds: float) -> Iterator[None]:
+    """Raises TimeoutError in the block, wherever it waits, when its time is over."""
+
+    def over(*_: object) -> None:
+        raise TimeoutError(f"a measurement has not ended within {seconds:.0f} s")
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def measured(measure: Callable[[Side], dict[str, float]], side: Side) -> dict[str, float]:
+    for _ in range(TRIES - 1):
+        try:
+            with limited(LIMIT):
+                return measure(side)
+        except TimeoutError as error:
+            print(f"{side.label}: {error}; it is tried again", flush=True)
+    with limited(LIMIT):
+        return measure(side)
 
 
 def compare(
@@ -30,7 +63,7 @@ def compare(
         order = (True, False) if number % 2 == 0 else (False, True)
         for is_ours in order:
             side = ours if is_ours else stock
-            values = measure(side)
+            values = measured(measure, side)
             series[is_ours].append(values)
             shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
             print(f"round {number + 1} {side.label:>6}: {shown}", flush=True)

@@ -57,7 +57,11 @@ class Clock:
 
 
 def measure(side: Side) -> dict[str, float]:
-    with cluster(side.with_stock_workers()) as started:
+    return latency(side.with_stock_workers())
+
+
+def latency(side: Side) -> dict[str, float]:
+    with cluster(side) as started:
         started.start_worker()
         with connected(started, 1) as client:
             clock = Clock(client)

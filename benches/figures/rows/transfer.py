@@ -10,7 +10,7 @@ import time
 
 import cloudpickle
 import numpy as np
-from distributed import Client, wait
+from distributed import Client, get_task_stream, wait
 
 from ..metric import Metric
 from ..side import Side, cluster, connected
@@ -18,7 +18,10 @@ from ..side import Side, cluster, connected
 # Workers cannot import this module.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
-SENTENCE = "Arrays from worker to worker: as a share of raw loopback TCP's rate in the same run, first transfer apart"
+SENTENCE = (
+    "Arrays from worker to worker, from the request to the value in the other worker's hands (`transfer` of its task): "
+    "as a share of raw loopback TCP's rate in the same run, first transfer apart"
+)
 
 #: Megabytes of an array, and how often it is made and moved.
 SIZES = {1: 16, 10: 10, 100: 5}
@@ -46,6 +49,7 @@ METRICS = [
         for size in SIZES
     ),
     *(Metric(f"{path}, 100 MB, first", "of raw") for path in PATHS),
+    *(Metric(f"{path}, 100 MB, until a task has it", "of raw") for path in PATHS),
 ]
 
 
@@ -91,11 +95,12 @@ def measure(side: Side) -> dict[str, float]:
             with connected(started, 2) as client:
                 for size, count in SIZES.items():
                     raw_seconds, raw_cpu = raw(size, count)
-                    first, seconds, cpu = move(client, started, size, count)
+                    first, seconds, used, cpu = move(client, started, size, count)
                     values[f"{path}, {size} MB"] = raw_seconds / seconds
                     values[f"{path}, {size} MB, CPU"] = cpu / raw_cpu
                     if size == 100:
                         values[f"{path}, 100 MB, first"] = raw_seconds / first
+                        values[f"{path}, 100 MB, until a task has it"] = raw_seconds / used
     return values
 
 
@@ -107,31 +112,39 @@ def use(array: np.ndarray | None) -> int:
     return 0 if array is None else int(array[0])
 
 
-def move(client: Client, started, size: int, count: int) -> tuple[float, float, float]:
-    """Seconds of the first transfer, median seconds and CPU seconds of the others.
+def move(client: Client, started, size: int, count: int) -> tuple[float, float, float, float]:
+    """Seconds of the first transfer; medians of the others: seconds, seconds until the task begins, CPU seconds.
 
-    What the same task costs without a transfer is taken off.
+    What the same task costs without a transfer is taken off its CPU.
     """
     usages = started.worker_usages
 
     def cpu() -> float:
         return sum(usage.cpu() + usage.cpu_below() for usage in usages)
 
-    def timed(array) -> tuple[float, float]:
-        used, start = cpu(), time.perf_counter()
-        client.submit(lambda array: use(array), array, workers=["b"], pure=False).result()
-        return time.perf_counter() - start, cpu() - used
+    def timed(array) -> tuple[float, float, float]:
+        used = cpu()
+        with get_task_stream(client=client) as stream:
+            client.submit(lambda array: use(array), array, workers=["b"], pure=False).result(timeout=60)
+        steps = {step["action"]: step for row in stream.data for step in row["startstops"]}
+        used = cpu() - used
+        if "transfer" not in steps:
+            return 0.0, 0.0, used
+        transfer, compute = steps["transfer"], steps["compute"]
+        return transfer["stop"] - transfer["start"], compute["start"] - transfer["start"], used
 
-    base_seconds, base_cpu = map(statistics.median, zip(*(timed(None) for _ in range(10)), strict=True))
+    base_cpu = statistics.median(timed(None)[2] for _ in range(10))
     rows = []
     for _ in range(count):
         array = client.submit(lambda size: make(size), size, workers=["a"], pure=False)
-        wait(array)
+        wait(array, timeout=60)
         # A value is in its worker's hands within a second; what is measured is the way between workers.
         time.sleep(0.2 + size / 100)
-        seconds, used = timed(array)
-        rows.append((max(seconds - base_seconds, 1e-6), max(used - base_cpu, 0.0)))
+        rows.append(timed(array))
         del array
         time.sleep(0.2)
-    seconds, used = zip(*rows[1:], strict=True)
-    return rows[0][0], statistics.median(seconds), statistics.median(used)
+    seconds, until_used, used = zip(*rows[1:], strict=True)
+    if not all(seconds):
+        raise RuntimeError("a task has not told of its transfer")
+    medians = (statistics.median(seconds), statistics.median(until_used))
+    return rows[0][0], *medians, max(statistics.median(used) - base_cpu, 0.0)
