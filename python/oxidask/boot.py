@@ -67,18 +67,21 @@ def load(role: str):
 def check(light: bool = False) -> dict[str, str]:
     """Versions of the packages that matter, or a `Refusal` that names what is missing or wrong.
 
-    `light` looks ``distributed`` up without importing it, which would take a second and 60 MB.
+    `light` looks packages up without importing them, so that the parent knows at once whom it has started. What is
+    broken shows when it is used.
     """
     versions = {"python": ".".join(map(str, sys.version_info))}
     for name in ("msgpack", "cloudpickle", "dask", "distributed"):
-        if light and name == "distributed":
-            from oxidask.worker.environment import installed
+        if light and name != "msgpack":
+            from oxidask.environment import installed
 
             version = installed(name)
-            if version is None:
+            if version is not None:
+                versions[name] = version
+                continue
+            if name == "distributed":
+                # Importing it to find out would take a second and 60 MB.
                 raise Refusal("module", name, f"{name} is not installed")
-            versions[name] = version
-            continue
         try:
             module = __import__(name)
         except ImportError as error:

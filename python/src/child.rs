@@ -15,7 +15,7 @@ use tokio::net::UnixStream;
 
 use crate::connection::{Connection, ConnectionError};
 use crate::interpreter::Interpreter;
-use crate::stderr::{self, Output};
+use crate::stderr::{self, Output, Tail};
 use crate::{archive, launch, memory};
 
 /// What runs before our own code can be imported. The socket comes as standard input and the zip as standard
@@ -258,6 +258,11 @@ impl Child {
     /// The last lines that the child has printed.
     pub fn output(&self) -> String {
         self.output.tail.text()
+    }
+
+    /// The same, for whoever outlives the child.
+    pub(crate) fn tail(&self) -> Tail {
+        self.output.tail.clone()
     }
 
     /// Forgets what the child has printed, so that [`output`](Self::output) is about what comes now.

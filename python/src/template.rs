@@ -25,13 +25,16 @@ use crate::stderr::{self, Output};
 /// How long a process that closed its sockets may take to end before it is killed.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a fork may take. It takes milliseconds; a machine that swaps is slower.
-const FORK_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a fork may take. It takes milliseconds, after what the template imports first; a machine that swaps is
+/// slower.
+const FORK_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A running template. The process ends with the last copy and the last executor.
 #[derive(Debug, Clone)]
 pub struct Template {
     orders: mpsc::UnboundedSender<Order>,
+    /// What it has printed last, for errors.
+    tail: stderr::Tail,
 }
 
 /// A process forked from a template. Dropping it kills the process and its whole process group.
@@ -55,7 +58,8 @@ struct Order {
 type Newborn = (u32, oneshot::Receiver<i32>);
 
 impl Template {
-    /// Starts a template and waits until it can fork. Gives its first message too.
+    /// Starts a template and waits until it has said who it is; it imports what it needs while others go on. Gives
+    /// its first message too.
     ///
     /// # Errors
     /// If the interpreter cannot be used; the text names it.
@@ -64,8 +68,8 @@ impl Template {
         settings: &ChildSettings,
     ) -> Result<(Self, Vec<Bytes>), ChildError> {
         let (mut child, mut connection) = Child::start(interpreter, settings).await?;
-        let ready = tokio::time::timeout(settings.start_timeout, connection.reader.read()).await;
-        let Ok(Ok(ready)) = ready else {
+        let about = tokio::time::timeout(settings.start_timeout, connection.reader.read()).await;
+        let Ok(Ok(about)) = about else {
             return Err(ChildError::Ended {
                 interpreter: interpreter.to_string(),
                 status: child.ended().await,
@@ -73,8 +77,12 @@ impl Template {
             });
         };
         let (orders, ordered) = mpsc::unbounded_channel();
+        let template = Self {
+            orders,
+            tail: child.tail(),
+        };
         tokio::spawn(supervise(child, connection, ordered));
-        Ok((Self { orders }, ready))
+        Ok((template, about))
     }
 
     /// Forks a process. Gives it, its socket for tasks and its control socket.
@@ -91,7 +99,17 @@ impl Template {
             their_control.into(),
             their_output.into(),
         ];
-        let died = || io::Error::other("the template of executors has ended");
+        let died = || {
+            let output = self.tail.text();
+            let colon = if output.is_empty() {
+                ""
+            } else {
+                "; its last output was:\n"
+            };
+            io::Error::other(format!(
+                "the template of executors has ended{colon}{output}"
+            ))
+        };
         self.orders
             .send(Order { descriptors, reply })
             .map_err(|_| died())?;

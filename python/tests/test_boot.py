@@ -36,6 +36,25 @@ def test_missing_module_is_named():
     assert "Refusal: cannot import msgpack" in out.stderr
 
 
+def test_light_look_finds_the_versions_that_imports_tell():
+    import cloudpickle
+    import dask
+    import distributed
+
+    found = boot.check(light=True)
+    for module in (cloudpickle, dask, distributed):
+        assert found[module.__name__] == module.__version__
+
+
+def test_light_look_refuses_what_is_not_installed(monkeypatch):
+    from oxidask import environment
+
+    monkeypatch.setattr(environment, "installed", lambda name: None)
+    with pytest.raises(boot.Refusal, match="distributed is not installed") as refusal:
+        boot.check(light=True)
+    assert (refusal.value.kind, refusal.value.module) == ("module", "distributed")
+
+
 def test_unknown_role_is_refused():
     with pytest.raises(boot.Refusal, match="unknown role 'x'"):
         boot.load("x")

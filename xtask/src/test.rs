@@ -173,16 +173,31 @@ fn local_clusters(tally: &mut Tally, python: &Python) -> Result<()> {
     tally.run(&mut command)
 }
 
-/// What code in a task finds, and what a worker survives: our workers under a stock scheduler.
+/// What code in a task finds, and what a worker survives: our workers under a stock scheduler, then under ours, and
+/// what needs connections of Python's own once more with all of them encrypted.
 fn workers(tally: &mut Tally, python: &Python) -> Result<()> {
-    let Some(worker) = Binaries::build()?.worker else {
+    let binaries = Binaries::build()?;
+    let Some(worker) = binaries.worker else {
         return Ok(());
     };
-    let mut command = pytest(python, &["-k", "test_worker", "e2e/python/tests"]);
-    command
-        .env("OXIDASK_WORKER", worker)
-        .env("OXIDASK_PYTHON", python.interpreter());
-    tally.run(&mut command)
+    let ours = |which: &str| {
+        let mut command = pytest(python, &["-k", which, "e2e/python/tests"]);
+        command
+            .env("OXIDASK_WORKER", &worker)
+            .env("OXIDASK_PYTHON", python.interpreter());
+        command
+    };
+    tally.run(&mut ours("test_worker"))?;
+    if let Some(scheduler) = &binaries.scheduler {
+        tally.run(ours("test_worker").env("OXIDASK_SCHEDULER", scheduler))?;
+        let doors = "test_worker_inside or test_worker_doors or test_worker_libraries";
+        let mut encrypted = ours(doors);
+        encrypted
+            .env("OXIDASK_SCHEDULER", scheduler)
+            .env("OXIDASK_TLS", "1");
+        tally.run(&mut encrypted)?;
+    }
+    Ok(())
 }
 
 /// Dask's own tests, as far as they come with its wheel.

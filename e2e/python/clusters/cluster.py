@@ -38,7 +38,7 @@ class Cluster:
     """Placeholders of the commands: {host} and {port} for the scheduler; {scheduler}, {host},
     {name}, {nthreads}, {resources}, {folder} for a worker."""
 
-    def __init__(self, scheduler: str, worker: str, *, host: str = "127.0.0.1", **env: str):
+    def __init__(self, scheduler: str, worker: str, *, host: str = "127.0.0.1", scheme: str = "tcp", **env: str):
         self.worker_command = worker
         self.folder = tempfile.mkdtemp(prefix="cluster-")
         # Our own interpreter is the one that helpers and `dask` are to find.
@@ -46,7 +46,7 @@ class Cluster:
         self.env = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         self.env = {**os.environ, "PATH": path, **self.env, **env, "TMPDIR": self.folder}
         self.host, self.port = host, free_port(host)
-        self.address = f"tcp://{host}:{self.port}"
+        self.address = f"{scheme}://{host}:{self.port}"
         self.processes: list[Process] = []
         #: Seconds from the start of the scheduler to its open port.
         self.start_seconds = 0.0

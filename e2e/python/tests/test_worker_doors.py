@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 
 import dask
 import pytest
-from distributed import Client, MultiLock, Semaphore, get_worker
-from distributed.diagnostics.plugin import Environ, NannyPlugin, WorkerPlugin
+from distributed import Client, MultiLock, Semaphore, get_worker, span
+from distributed.diagnostics.plugin import Environ, NannyPlugin, PipInstall, WorkerPlugin
 
 from clusters import Cluster, wait_until
 
@@ -96,9 +97,26 @@ def test_what_a_task_measures_reaches_the_spans_of_the_scheduler(client: Client)
         from distributed.metrics import context_meter
 
         context_meter.digest_metric("door-metric", 3, "apples")
+        context_meter.digest_metric("door-metric", 4, "apples")
         return 1
 
-    assert client.submit(measure, pure=False).result(timeout=30) == 1
+    def seen(dask_scheduler=None):
+        """Units of the metric by prefix, as the spans of a stock scheduler add them up."""
+        extension = dask_scheduler.extensions["spans"]
+        found = {}
+        for known in extension.spans.values():
+            for label, value in known.cumulative_worker_metrics.items():
+                if "door-metric" in label:
+                    found[label] = found.get(label, 0) + value
+        return found
+
+    with span("door-span"):
+        assert client.submit(measure, key="measure-1", pure=False).result(timeout=30) == 1
+    wait_until(lambda: client.run_on_scheduler(seen), what="the measure")
+    ((label, value),) = client.run_on_scheduler(seen).items()
+    assert value == 7
+    assert label[0] == "execute" and label[-2:] == ("door-metric", "apples")
+    assert "measure" in label
 
 
 def test_versions_and_logs_come_from_the_python_that_runs_tasks(client: Client) -> None:
@@ -196,6 +214,51 @@ def test_nanny_plugin_runs_before_the_process_that_it_asks_for(cluster: Cluster,
             return installed_by_plugin.VALUE
 
         assert client.submit(use).result(timeout=30) == 42
+
+
+@ours
+def test_pip_install_brings_a_package_before_the_process_that_uses_it(cluster: Cluster, tmp_path) -> None:
+    target = tmp_path / "site"
+    package = tmp_path / "door_package"
+    package.mkdir()
+    (package / "door_package.py").write_text("VALUE = 43\n")
+    (package / "setup.py").write_text(
+        "from setuptools import setup\nsetup(name='door-package', version='1.0', py_modules=['door_package'])\n"
+    )
+    cluster.env["PYTHONPATH"] = str(target)
+    supervised(cluster)
+    with Client(cluster.address, timeout=30) as client:
+        client.wait_for_workers(1, timeout=30)
+        before = client.submit(os.getpid, pure=False).result(timeout=30)
+        # From a folder, by what is installed: no index is asked.
+        options = ["--no-index", "--no-build-isolation", "--no-deps", "--target", str(target)]
+        client.register_plugin(PipInstall([str(package)], pip_options=options, restart_workers=True))
+        wait_until(lambda: client.submit(os.getpid, pure=False).result(timeout=30) != before, what="another process")
+
+        def use():
+            import door_package
+
+            return door_package.VALUE
+
+        assert client.submit(use).result(timeout=30) == 43
+
+
+@ours
+def test_plugin_registered_later_is_set_up_in_the_process_after_a_death(cluster: Cluster) -> None:
+    class Mark(WorkerPlugin):
+        name = "later"
+
+        def setup(self, worker):
+            worker.mark = os.getpid()
+
+    supervised(cluster)
+    with Client(cluster.address, timeout=30) as client:
+        client.wait_for_workers(1, timeout=30)
+        client.register_plugin(Mark())
+        pid = client.submit(lambda: get_worker().mark, pure=False).result(timeout=30)
+        os.kill(pid, signal.SIGKILL)
+        again = client.submit(lambda: (get_worker().mark, os.getpid()), pure=False).result(timeout=30)
+        assert again[0] == again[1] != pid
 
 
 @ours

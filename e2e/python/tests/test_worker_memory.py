@@ -55,6 +55,27 @@ def test_tasks_that_take_too_much_together_are_run_one_by_one(cluster: Cluster) 
         assert client.gather(futures) == [int(0.4 * LIMIT)] * 4
 
 
+def test_executor_is_not_killed_for_what_values_weigh(cluster: Cluster) -> None:
+    for threshold in ("TARGET", "SPILL", "PAUSE"):
+        cluster.env[f"DASK_DISTRIBUTED__WORKER__MEMORY__{threshold}"] = "False"
+    start(cluster)
+    with Client(cluster.address, timeout=30) as client:
+        client.wait_for_workers(1, timeout=30)
+        executor = client.submit(os.getpid, pure=False).result(timeout=30)
+        values = [client.scatter(np.full(LIMIT // 32, float(n)), hash=False) for n in range(5)]
+        (worker,) = client.scheduler_info(n_workers=-1)["workers"]
+
+        def managed() -> int:
+            (known,) = client.scheduler_info(n_workers=-1)["workers"].values()
+            return known["metrics"]["managed_bytes"]
+
+        wait_until(lambda: managed() > 1.2 * LIMIT, what="values above the limit")
+        sums = client.gather(client.map(lambda a: float(a[0]), values, pure=False))
+        assert sums == [0.0, 1.0, 2.0, 3.0, 4.0]
+        assert client.submit(os.getpid, pure=False).result(timeout=30) == executor
+        assert list(client.scheduler_info(n_workers=-1)["workers"]) == [worker]
+
+
 def can_mount() -> bool:
     if shutil.which("unshare") is None:
         return False

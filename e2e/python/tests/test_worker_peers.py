@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
+import sys
 
+import cloudpickle
 import numpy as np
 import pytest
-from distributed import Client
+from distributed import Client, wait
 from distributed.core import rpc
 
 from clusters import Cluster, wait_until
+
+# Workers cannot import this module.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 pytestmark = pytest.mark.skipif("OXIDASK_WORKER" not in os.environ, reason="about our worker")
 
@@ -102,3 +109,46 @@ def test_values_cross_between_workers_of_one_process_without_a_copy(cluster: Clu
         held = [os.stat(f"/proc/{parent}/fd/{name}") for name in os.listdir(f"/proc/{parent}/fd")]
         large = {status.st_ino for status in held if status.st_size >= 160_000_000}
         assert large == {int(mapped)}, "one file holds the array, for both workers"
+
+
+def can_unshare() -> bool:
+    if shutil.which("unshare") is None:
+        return False
+    command = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "true"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def transferred_as_files(client: Client, worker: str) -> bool:
+    """Moves an array from worker a to `worker`; true if both then hold the same memory file."""
+    here = addresses(client)
+    array = client.submit(np.arange, 5_000_000, workers=[here["a"]], pure=False)
+    wait(array)
+
+    def inode() -> set:
+        """Memory files with a large value in the process above the executor's template, which is the worker."""
+        parent = os.getppid()
+        with open(f"/proc/{parent}/status") as status:
+            (above,) = (line.split()[1] for line in status if line.startswith("PPid"))
+        held = [os.stat(f"/proc/{above}/fd/{name}") for name in os.listdir(f"/proc/{above}/fd")]
+        return {status.st_ino for status in held if status.st_size >= 40_000_000}
+
+    total = client.submit(lambda x: int(x.sum()), array, workers=[here[worker]], pure=False)
+    assert total.result(timeout=60) == 12499997500000
+    at_a, at_worker = (client.run(inode, workers=[here[name]])[here[name]] for name in ("a", worker))
+    return bool(at_a & at_worker)
+
+
+def test_workers_on_one_host_share_memory_and_those_in_containers_get_a_copy(cluster: Cluster) -> None:
+    if not can_unshare():
+        pytest.skip("needs mount and pid namespaces")
+    cluster.start_worker(name="a")
+    cluster.start_worker(name="b")
+    # As in a container: it has the same address, but sees other processes and other files.
+    contained = "unshare --mount --pid --fork --kill-child --mount-proc " + cluster.worker_command
+    cluster.start_worker(name="c", command=contained)
+    with Client(cluster.address, timeout=30) as client:
+        client.wait_for_workers(3, timeout=60)
+        hosts = {address.rsplit(":", 1)[0] for address in addresses(client).values()}
+        assert len(hosts) == 1, "equal addresses prove nothing"
+        assert transferred_as_files(client, "b")
+        assert not transferred_as_files(client, "c")

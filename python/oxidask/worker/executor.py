@@ -32,7 +32,7 @@ def serve(tasks: Channel, second: Channel) -> None:
     control = Control(second, store)
     runner = Runner(tasks, store, settings["parent"])
     runner.return_segments = control.return_segments
-    pool = Pool(runner, settings["nthreads"], f"{settings['name']}-Dask-Default-Threads")
+    pool = Pool(runner, settings["threads"], f"{settings['name']}-Dask-Default-Threads")
     configure(settings)
     attach(settings, parts, runner, control, store)
     pool.start()

@@ -34,6 +34,8 @@ class Worker:
         self._client: Any = None
         self._pool: Any = None
         self._background: Any = None
+        self.is_primary: bool = settings["executor"] == 0
+        """This is the first of the executors behind the address: it hosts handlers of plugins and actors."""
         self._digests: dict[Any, float] = {}
         self._digest_lock = threading.Lock()
         self._scheduler_address: str = settings["scheduler"]
@@ -178,7 +180,11 @@ class Worker:
 
     def digest_metric(self, name: Any, value: float) -> None:
         with self._digest_lock:
+            first = not self._digests
             self._digests[name] = self._digests.get(name, 0.0) + value
+        if first:
+            # The parent asks for it with its next heartbeat.
+            self._control.send({"op": "measured"})
 
     def take_digests(self) -> dict[Any, float]:
         with self._digest_lock:
@@ -272,6 +278,11 @@ def attach(settings: dict[str, Any], parts: list[Any], runner: Runner, control: 
 
     def metrics_imported(module: ModuleType) -> None:
         runner.meter = lambda task: _Metered(module.context_meter, worker, task)  # type: ignore[attr-defined]
+        task = runner.tasks.get(threading.get_ident())
+        if task is not None:
+            # The task that imports it measures too, until the end of its context.
+            task.meter = runner.meter(task)
+            task.meter.__enter__()
 
     when_imported("distributed.threadpoolexecutor", runner.threadpool_imported)
     when_imported("distributed.worker", worker_imported)

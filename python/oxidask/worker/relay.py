@@ -15,7 +15,7 @@ from oxidask.worker.control import Control
 from oxidask.worker.hooks import when_imported
 from oxidask.worker.nanny import Nanny
 from oxidask.worker.profiler import Profiler
-from oxidask.worker.tasks import unpickling
+from oxidask.worker.tasks import NeedsPrimary, unpickling
 from oxidask.worker.views import pack
 
 logger = logging.getLogger("distributed.worker")
@@ -220,6 +220,13 @@ class Relay:
 
     def _shuffle_later(self, pickled: bytes) -> None:
         worker = self._worker
+        if not worker.is_primary:
+            # Other workers send to the one that the address stands for.
+            def elsewhere() -> None:
+                raise NeedsPrimary
+
+            worker.plugins.set_up_later("shuffle", elsewhere)
+            return
 
         async def set_up() -> None:
             with unpickling:

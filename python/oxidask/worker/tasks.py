@@ -30,7 +30,7 @@ from oxidask.worker.store import Absent, Raw, Store
 
 logger = logging.getLogger("distributed.worker")
 
-OK, ERRED, RESCHEDULE, ABSENT = 0, 1, 2, 3
+OK, ERRED, RESCHEDULE, ABSENT, NEEDS_PRIMARY = 0, 1, 2, 3, 4
 """How a run ended, as the parent knows it."""
 
 _FLUSH_SECONDS = 0.001
@@ -43,6 +43,13 @@ def _is_coroutine(node: GraphNode) -> bool:
         return bool(getattr(node, "is_coro", False))
     function = getattr(node, "func", None)
     return inspect.iscoroutinefunction(function) or bool(getattr(function, "__tornado_coroutine__", False))
+
+
+class NeedsPrimary(BaseException):
+    """A task asks for what only the worker's first executor has: it is run again there.
+
+    No `Exception`, since users' code must not take it for one of its own.
+    """
 
 
 class Unpickling:
@@ -74,7 +81,7 @@ unpickling = Unpickling()
 class Task:
     """One run: what the parent sent."""
 
-    __slots__ = ("actor", "annotations", "buffers", "dependencies", "id", "key", "pickle", "short", "span")
+    __slots__ = ("actor", "annotations", "buffers", "dependencies", "id", "key", "meter", "pickle", "short", "span")
 
     def __init__(self, fields: tuple[Any, ...], buffers: list[Any]) -> None:
         (self.id, self.key, self.pickle, _, self.dependencies, self.annotations, self.span, self.actor, self.short) = (
@@ -161,6 +168,8 @@ class Runner:
         self.execution_state: dict[str, Any] = {}
         self.active: dict[int, Any] = {}
         """Key that each thread runs now, by thread id."""
+        self.tasks: dict[int, Task] = {}
+        """The same, as runs."""
         self.facade: Any = None
         self.loop_call: Any = None
         """Runs a coroutine function on the worker's event loop: ``loop_call(function, callback)``."""
@@ -270,6 +279,7 @@ class Runner:
             self._failed(task, error, start, time(), thread)
             return
         self.active[thread] = task.key
+        self.tasks[thread] = task
         thread_state.start_time = start = time()
         thread_state.execution_state = self.execution_state
         thread_state.key = task.key
@@ -287,14 +297,19 @@ class Runner:
             self._finished(task, value, start, stop, thread, thread_time() - cpu)
         finally:
             self.active.pop(thread, None)
+            self.tasks.pop(thread, None)
             del thread_state.start_time, thread_state.execution_state, thread_state.key
 
     def _call(self, task: Task, node: GraphNode, data: dict[Any, Any]) -> Any:
-        if "span" in task.annotations:
-            with dask.annotate(span=task.annotations["span"]):
-                return node(data)
         if self.meter is not None:
             with self.meter(task):
+                return self._call_in_span(task, node, data)
+        return self._call_in_span(task, node, data)
+
+    @staticmethod
+    def _call_in_span(task: Task, node: GraphNode, data: dict[Any, Any]) -> Any:
+        if "span" in task.annotations:
+            with dask.annotate(span=task.annotations["span"]):
                 return node(data)
         return node(data)
 
@@ -355,6 +370,9 @@ class Runner:
             self._store.seal_later(task.id, value, nbytes)
 
     def _failed(self, task: Task, error: BaseException, start: float, stop: float, thread: int) -> None:
+        if isinstance(error, NeedsPrimary):
+            self.report((task.id, NEEDS_PRIMARY))
+            return
         if failure.is_reschedule(error):
             self.report((task.id, RESCHEDULE))
             return

@@ -21,9 +21,8 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from oxidask import boot
+from oxidask import boot, environment
 from oxidask.wire import Channel
-from oxidask.worker import environment
 
 _ZIP = "/proc/self/fd/"
 """How the first entry of ``sys.path`` begins when this package came through a descriptor."""
@@ -31,6 +30,8 @@ _ZIP = "/proc/self/fd/"
 
 def serve(channel: Channel) -> None:
     """Forks executors until the parent goes away."""
+    # The parent goes on with this while we import. Orders that come meanwhile wait in the socket.
+    channel.send({"op": "about", "versions": environment.versions()})
     # All that an executor imports before its first task; nothing of it starts a thread.
     from oxidask.worker import executor
 
@@ -40,7 +41,6 @@ def serve(channel: Channel) -> None:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     own = {orders.fileno(), woken, wake}
-    channel.send({"op": "ready", "versions": environment.versions()})
     # Lookups of entry points keep our zip open, and executors must share no open file.
     importlib.invalidate_caches()
     gc.collect()

@@ -47,6 +47,9 @@ pub struct Args {
     /// Tasks at once per worker; default: CPUs divided by workers
     #[arg(long)]
     pub nthreads: Option<usize>,
+    /// Python processes behind each worker's address, which share its threads; the first one hosts plugins and actors
+    #[arg(long, default_value_t = 1)]
+    pub executors: usize,
     /// Workers to launch; negative counts back from the CPUs, auto chooses
     #[arg(long, alias = "nprocs", allow_hyphen_values = true)]
     pub nworkers: Option<String>,

@@ -7,7 +7,10 @@ use std::sync::{
 
 use bytes::Bytes;
 use oxidask_protocol::{Key, Payload, native::NativeTask};
-use tokio::sync::{mpsc::UnboundedSender, oneshot};
+use tokio::sync::{
+    mpsc::{Receiver, Sender, channel},
+    oneshot,
+};
 
 use crate::{
     executor::{
@@ -43,6 +46,8 @@ pub(crate) enum Input {
         status: String,
         output: String,
     },
+    /// Values that a task needs and another executor has are in this process's hands, or will not come.
+    InputsSealed { id: u64 },
     /// The arguments of a native task are there; none if they will not come.
     NativeReady {
         id: u64,
@@ -52,7 +57,10 @@ pub(crate) enum Input {
     /// A native task ended.
     Native { id: u64, outcome: NativeOutcome },
     /// A new executor is there to be put to work, or could not be had.
-    ExecutorStarted(anyhow::Result<Box<Newborn>>),
+    ExecutorStarted {
+        executor: usize,
+        started: anyhow::Result<Box<Newborn>>,
+    },
     /// A transfer from a peer ended.
     Transfer {
         worker: Arc<str>,
@@ -159,13 +167,29 @@ impl CurrentInputs {
     }
 }
 
+/// Inputs that may wait for the driver. Whoever brings more waits until it has caught up.
+const WAITING: usize = 1024;
+
 /// Where inputs are sent.
 #[derive(Clone)]
-pub(crate) struct Inputs(pub(crate) UnboundedSender<Input>);
+pub(crate) struct Inputs(Sender<Input>);
 
 impl Inputs {
-    /// Sends an input. Lost if the driver has ended: then the process ends too.
-    pub(crate) fn send(&self, input: Input) {
-        let _ = self.0.send(input);
+    /// A new queue: where inputs are sent, and where the driver takes them.
+    pub(crate) fn channel() -> (Self, Receiver<Input>) {
+        let (sender, receiver) = channel(WAITING);
+        (Self(sender), receiver)
+    }
+
+    /// Sends an input, once there is room for it. Lost if the driver has ended: then the process ends too.
+    ///
+    /// Never to be awaited by the driver itself, which makes the room.
+    pub(crate) async fn send(&self, input: Input) {
+        let _ = self.0.send(input).await;
+    }
+
+    /// As [`send`](Self::send), from a thread that may block.
+    pub(crate) fn send_blocking(&self, input: Input) {
+        let _ = self.0.blocking_send(input);
     }
 }

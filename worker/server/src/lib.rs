@@ -16,6 +16,7 @@ mod limits;
 mod listener;
 mod metrics;
 mod neighbours;
+mod outbox;
 pub mod run;
 mod scheduler;
 mod settings;

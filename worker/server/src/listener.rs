@@ -1,6 +1,11 @@
 //! What peers, clients and the scheduler ask over connections of their own.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    os::fd::{AsFd, BorrowedFd},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use oxidask_protocol::{
@@ -165,7 +170,8 @@ async fn answer(op: &str, frames: Vec<Bytes>, context: &Context) -> Result<Vec<B
             context
                 .inputs
                 .get()
-                .send(Input::Request(Request::FreeKeys { keys, stimulus_id }));
+                .send(Input::Request(Request::FreeKeys { keys, stimulus_id }))
+                .await;
             Ok(value(&Value::Nil))
         }
         shared::HELLO => Ok(value(
@@ -193,7 +199,7 @@ async fn answer(op: &str, frames: Vec<Bytes>, context: &Context) -> Result<Vec<B
         "get_monitor_info" => query(context, Query::Metrics { take: false }).await,
         "kill" | "restart" | "instantiate" => {
             if op != "instantiate" {
-                context.inputs.get().send(Input::Restart);
+                context.inputs.get().send(Input::Restart).await;
             }
             // Nannies answer nothing to the first and "OK" to the second.
             Ok(value(&if op == "kill" {
@@ -204,28 +210,31 @@ async fn answer(op: &str, frames: Vec<Bytes>, context: &Context) -> Result<Vec<B
         }
         "close_gracefully" => {
             let reason = field(&frames, "reason")?.unwrap_or_else(|| "asked to close".to_owned());
-            context.inputs.get().send(Input::Stop {
+            let stop = Input::Stop {
                 graceful: true,
                 reason,
-            });
+            };
+            context.inputs.get().send(stop).await;
             Ok(value(&Value::Nil))
         }
         "terminate" => {
             let reason =
                 field(&frames, "reason")?.unwrap_or_else(|| "asked to terminate".to_owned());
-            context.inputs.get().send(Input::Stop {
+            let stop = Input::Stop {
                 graceful: false,
                 reason,
-            });
+            };
+            context.inputs.get().send(stop).await;
             Ok(value(&Value::Str("OK".into())))
         }
         op => {
             let (reply, answer) = oneshot::channel();
-            context.inputs.get().send(Input::Request(Request::Relay {
+            let relay = Request::Relay {
                 op: op.to_owned(),
                 frames,
                 reply,
-            }));
+            };
+            context.inputs.get().send(Input::Request(relay)).await;
             answer.await.map_err(|_| GONE.to_owned())?
         }
     }
@@ -250,7 +259,8 @@ async fn get_data(
     context
         .inputs
         .get()
-        .send(Input::Request(Request::GetData { keys, reply }));
+        .send(Input::Request(Request::GetData { keys, reply }))
+        .await;
     match answer.await.map_err(|_| GONE.to_owned())? {
         GetDataReply::Busy => {
             let busy = value(&Value::map([("status", Value::Str("busy".into()))]));
@@ -261,7 +271,7 @@ async fn get_data(
         }
         GetDataReply::Data(data, guard) => {
             comm.writer
-                .write(&values(&data, share))
+                .write_from_files(&values(&data, share), |frame| place(&data, frame))
                 .await
                 .map_err(|error| chain(&error))?;
             // Memory files stay open until the peer has them.
@@ -271,6 +281,20 @@ async fn get_data(
             Ok(())
         }
     }
+}
+
+/// Frames from this size on are sent from the file they lie in. Unit: bytes.
+const FILE_BYTES: usize = 64 << 10;
+
+/// The sealed memory file that a frame lies in, and where.
+fn place<'a>(data: &'a [Shared], frame: &Bytes) -> Option<(BorrowedFd<'a>, u64)> {
+    if frame.len() < FILE_BYTES {
+        return None;
+    }
+    data.iter().find_map(|(_, _, file)| {
+        let file = file.as_ref()?;
+        Some((file.file().as_fd(), file.offset(frame)?))
+    })
 }
 
 /// The reply to `get_data`; with `share`, values in memory files are named and not sent.
@@ -355,7 +379,8 @@ async fn store(
             data,
             stimulus_id,
             reply,
-        }));
+        }))
+        .await;
     answer.await.map_err(|_| GONE.to_owned())
 }
 

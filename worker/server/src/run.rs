@@ -9,13 +9,12 @@ use anyhow::{Context as _, Result, bail};
 use oxidask_protocol::Value;
 use oxidask_settings::{Config, Sources, process::OwnFile};
 use oxidask_worker_core::Core;
-use tokio::sync::mpsc::unbounded_channel;
 
 use crate::{
     address::{bind, dashboard},
     args::Args,
     driver::{Driver, End, Parts},
-    executor::{Environment, Maker, Newborn},
+    executor::{Environment, Maker},
     folder::Folder,
     http,
     input::{CurrentInputs, Input, Inputs},
@@ -61,13 +60,13 @@ async fn workers(args: Args) -> Result<()> {
     if count > 1 && args.contact_address.is_some() {
         bail!("--contact-address names one worker, --nworkers asks for {count}");
     }
-    let executors = Maker::new(args.common.python.clone());
+    let maker = Maker::new(args.common.python.clone());
     let neighbours = Neighbours::default();
     let mut workers = tokio::task::JoinSet::new();
     for number in 0..count {
         let settings = Arc::new(Settings::new(&args, &config, number, count)?);
-        let (executors, neighbours) = (executors.clone(), neighbours.clone());
-        workers.spawn(worker(args.clone(), settings, executors, neighbours));
+        let (maker, neighbours) = (maker.clone(), neighbours.clone());
+        workers.spawn(worker(args.clone(), settings, maker, neighbours));
     }
     while let Some(ended) = workers.join_next().await {
         ended.context("a worker panicked")??;
@@ -112,15 +111,10 @@ const RESTART_TIMEOUT: Duration = Duration::from_secs(30);
 async fn worker(
     args: Args,
     settings: Arc<Settings>,
-    executors: Maker,
+    maker: Maker,
     neighbours: Neighbours,
 ) -> Result<()> {
     let mut environment = executor_environment();
-    let mut newborn = if args.lazy_executor {
-        None
-    } else {
-        Some(Box::pin(executors.start(&environment, false)).await)
-    };
     let (listener, address) = bind(&args, &settings.scheduler).await?;
     let address: Arc<str> = Arc::from(address.as_str());
     let peers = Peers::new(
@@ -129,7 +123,7 @@ async fn worker(
         settings.stall_timeout,
         neighbours.clone(),
     );
-    let current = CurrentInputs::new(Inputs(unbounded_channel().0));
+    let current = CurrentInputs::new(Inputs::channel().0);
     let _membership = neighbours.join(address.clone(), current.clone());
     let versions = Arc::new(OnceLock::new());
     let context = Context {
@@ -151,27 +145,26 @@ async fn worker(
     };
     let mut restarted = false;
     loop {
-        let newborn = match newborn.take() {
-            Some(newborn) => Some(newborn?),
-            None if args.lazy_executor => None,
-            None => Some(Box::pin(executors.start(&environment, false)).await?),
+        // Executors start while the worker registers.
+        let own = if args.lazy_executor {
+            without_python()
+        } else {
+            Box::pin(maker.versions(&environment)).await?
         };
-        let own = newborn
-            .as_ref()
-            .map_or_else(without_python, |newborn| newborn.versions.clone());
         let _ = versions.set(own.clone());
         let folder = Folder::create(settings.local_directory.clone())?;
         let life = Life {
             settings: &settings,
             address: &address,
             peers: &peers,
-            executors: &executors,
+            maker: &maker,
             versions: own,
             neighbours: &neighbours,
             services: &services,
             restarted,
+            lazy: args.lazy_executor,
         };
-        let end = Box::pin(life.live(newborn, &mut environment, &current)).await?;
+        let end = Box::pin(life.live(&mut environment, &current)).await?;
         drop(folder);
         match end {
             End::Stop(reason) if reason == LIFETIME_OVER && args.lifetime_restart => {}
@@ -179,6 +172,7 @@ async fn worker(
                 tracing::info!(reason, "the worker stops");
                 return Ok(());
             }
+            End::Failed(why) => bail!(why),
             End::Restart => tracing::info!("the worker restarts"),
         }
         restarted = true;
@@ -198,30 +192,26 @@ struct Life<'a> {
     settings: &'a Arc<Settings>,
     address: &'a Arc<str>,
     peers: &'a Peers,
-    executors: &'a Maker,
+    maker: &'a Maker,
     /// Versions of the executor's packages as clients compare them.
     versions: Value,
     neighbours: &'a Neighbours,
     services: &'a Value,
     restarted: bool,
+    /// No executor before something needs one.
+    lazy: bool,
 }
 
 impl Life<'_> {
     /// Register and work until the end.
-    async fn live(
-        &self,
-        newborn: Option<Newborn>,
-        environment: &mut Environment,
-        current: &CurrentInputs,
-    ) -> Result<End> {
-        let (sender, receiver) = unbounded_channel();
-        let inputs = Inputs(sender);
+    async fn live(&self, environment: &mut Environment, current: &CurrentInputs) -> Result<End> {
+        let (inputs, receiver) = Inputs::channel();
         current.set(inputs.clone());
         let (settings, scheduler) = (self.settings, &self.settings.scheduler);
         let registered = self.register().await?;
         tracing::info!(%scheduler, address = %self.address, nthreads = settings.nthreads, "registered");
         let stream = scheduler::stream(registered.comm, inputs.clone());
-        let _ = stream.send(scheduler::running());
+        stream.send(scheduler::running());
         let nanny_plugins = if settings.nanny {
             self.register_nanny().await
         } else {
@@ -238,10 +228,11 @@ impl Life<'_> {
             let inputs = inputs.clone();
             tokio::spawn(async move {
                 tokio::time::sleep(lifetime).await;
-                inputs.send(Input::Stop {
+                let stop = Input::Stop {
                     graceful: true,
                     reason: LIFETIME_OVER.to_owned(),
-                });
+                };
+                inputs.send(stop).await;
             });
         }
         let mut core = Core::new(core_config(settings));
@@ -252,7 +243,7 @@ impl Life<'_> {
             address: self.address.clone(),
             inputs,
             peers: self.peers.clone(),
-            executors: self.executors.clone(),
+            maker: self.maker.clone(),
             neighbours: self.neighbours.clone(),
             environment: environment.clone(),
             scheduler: stream,
@@ -260,9 +251,10 @@ impl Life<'_> {
             nanny_plugins,
             services: self.services.clone(),
         });
-        match newborn {
-            Some(newborn) => driver.put_to_work(newborn),
-            None => driver.put_off_executor(),
+        if self.lazy {
+            driver.put_off_executors();
+        } else {
+            driver.start_executors();
         }
         let (end, changed) = driver.run(receiver).await;
         *environment = changed;
@@ -336,6 +328,7 @@ fn core_config(settings: &Settings) -> oxidask_worker_core::Config {
         incoming_bytes: in_flight.unwrap_or(u64::MAX),
         message_bytes: settings.message_bytes,
         allowed_failures: settings.allowed_failures,
+        isolated: settings.executors > 1 && settings.executors == settings.nthreads,
         ..oxidask_worker_core::Config::default()
     }
 }
@@ -353,10 +346,11 @@ async fn signals(inputs: CurrentInputs) {
     let mut graceful = true;
     loop {
         let name = tokio::select! { _ = term.recv() => "SIGTERM", _ = int.recv() => "SIGINT" };
-        inputs.get().send(Input::Stop {
+        let stop = Input::Stop {
             graceful,
             reason: format!("{name} received"),
-        });
+        };
+        inputs.get().send(stop).await;
         if !graceful {
             // The driver may be gone already.
             tokio::time::sleep(Duration::from_secs(1)).await;

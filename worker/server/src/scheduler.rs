@@ -14,14 +14,12 @@ use oxidask_protocol::{
     msgpack::Writer,
     wire::{Encode, Omit, Pairs},
 };
-use tokio::sync::{
-    mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
-    oneshot,
-};
+use tokio::sync::oneshot;
 
 use crate::{
     clock::unix,
     input::{Input, Inputs, Query, Request},
+    outbox::{Backlog, Outbox, Outgoing, outbox},
     settings::Settings,
     stream,
     transfer::{Peers, chain},
@@ -274,42 +272,44 @@ fn seconds(value: f64) -> Duration {
         .max(Duration::from_millis(10))
 }
 
-/// Serve the stream in both directions. What is sent to the returned channel goes to the scheduler.
-pub(crate) fn stream(comm: Comm, inputs: Inputs) -> UnboundedSender<Vec<Bytes>> {
-    let (sender, orders) = unbounded_channel();
-    tokio::spawn(read(comm.reader, inputs.clone()));
-    tokio::spawn(write(comm.writer, orders, inputs));
-    sender
+/// Serve the stream in both directions. What is put into the outbox goes to the scheduler.
+pub(crate) fn stream(comm: Comm, inputs: Inputs) -> Outbox {
+    let (outbox, outgoing) = outbox();
+    tokio::spawn(read(comm.reader, outbox.backlog().clone(), inputs.clone()));
+    tokio::spawn(write(comm.writer, outgoing, inputs));
+    outbox
 }
 
-async fn read(mut reader: CommReader, inputs: Inputs) {
+async fn read(mut reader: CommReader, backlog: Backlog, inputs: Inputs) {
     let why = loop {
+        // Who does not hear our answers asks no more.
+        backlog.short().await;
         match reader.read().await {
             Ok(Some(frames)) => match stream::decode(&frames) {
-                Ok(batch) => inputs.send(Input::Scheduler(batch)),
+                Ok(batch) => inputs.send(Input::Scheduler(batch)).await,
                 Err(error) => break format!("the scheduler sent a malformed message: {error}"),
             },
             Ok(None) => break "the scheduler closed the connection".to_owned(),
             Err(error) => break chain(&error),
         }
     };
-    inputs.send(Input::SchedulerLost(why));
+    inputs.send(Input::SchedulerLost(why)).await;
 }
 
-async fn write(mut writer: CommWriter, mut orders: UnboundedReceiver<Vec<Bytes>>, inputs: Inputs) {
+async fn write(mut writer: CommWriter, mut outgoing: Outgoing, inputs: Inputs) {
     let mut alive = tokio::time::interval(KEEP_ALIVE);
     alive.tick().await;
     let mut batch = Vec::new();
     loop {
         tokio::select! {
-            count = orders.recv_many(&mut batch, 64) => {
-                if count == 0 {
+            more = outgoing.next(&mut batch) => {
+                if !more {
                     let _ = writer.shutdown().await;
                     return;
                 }
                 let buffers = batch.drain(..).flat_map(|frames| oxidask_protocol::frame::encode(&frames)).collect();
                 if let Err(error) = writer.write_buffers(buffers).await {
-                    inputs.send(Input::SchedulerLost(chain(&error)));
+                    inputs.send(Input::SchedulerLost(chain(&error))).await;
                     return;
                 }
             }
@@ -358,10 +358,11 @@ pub(crate) async fn heartbeats(
                 connection = Some(comm);
                 if reply.field("status").and_then(Value::as_str) == Some("missing") {
                     let reason = "the scheduler does not know this worker any more".to_owned();
-                    inputs.send(Input::Stop {
+                    let stop = Input::Stop {
                         graceful: false,
                         reason,
-                    });
+                    };
+                    inputs.send(stop).await;
                     return;
                 }
                 if let Some(next) = reply.field("heartbeat-interval").and_then(Value::as_f64) {
@@ -386,6 +387,8 @@ async fn beat(comm: &mut Comm, message: &HeartbeatWorker) -> Result<Value> {
 /// Ask the driver; none if it has ended.
 pub(crate) async fn ask(inputs: &Inputs, query: Query) -> Option<Value> {
     let (reply, answer) = oneshot::channel();
-    inputs.send(Input::Request(Request::Query { query, reply }));
+    inputs
+        .send(Input::Request(Request::Query { query, reply }))
+        .await;
     answer.await.ok()
 }

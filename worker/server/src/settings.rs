@@ -13,7 +13,7 @@ use oxidask_settings::{
     tls::{Role, TlsFiles},
 };
 
-use crate::{args::Args, limits};
+use crate::{args::Args, limits, store::MOST_EXECUTORS};
 
 /// Everything the parts need to know, decided once.
 #[derive(Clone, Debug)]
@@ -25,6 +25,8 @@ pub(crate) struct Settings {
     /// Process identity, `Worker-<uuid>`.
     pub(crate) server_id: String,
     pub(crate) nthreads: usize,
+    /// Python processes that share the threads.
+    pub(crate) executors: usize,
     pub(crate) resources: Vec<(Arc<str>, f64)>,
     /// Bytes; none without limit.
     pub(crate) memory_limit: Option<u64>,
@@ -56,6 +58,19 @@ pub(crate) struct Settings {
     pub(crate) tls: Option<Tls>,
     /// Certificates for connections that the executor makes.
     pub(crate) tls_files: TlsFiles,
+}
+
+/// As many as asked for, each with a thread at least.
+fn executors(executors: usize, nthreads: usize) -> Result<usize> {
+    if executors == 0 || executors > MOST_EXECUTORS {
+        bail!("--executors: {executors} is not from 1 to {MOST_EXECUTORS}");
+    }
+    if executors > nthreads.max(1) {
+        bail!(
+            "--executors: {executors} executors cannot share {nthreads} threads; give --nthreads {executors} or more"
+        );
+    }
+    Ok(executors)
 }
 
 /// Memory thresholds as fractions of the limit.
@@ -115,6 +130,7 @@ impl Settings {
             name,
             server_id,
             nthreads,
+            executors: executors(args.executors, nthreads)?,
             resources: resources(args, config)?,
             memory_limit: memory_limit(args, config, nthreads)?,
             thresholds: Thresholds::of_config(config)?,
@@ -341,6 +357,9 @@ mod tests {
             ("h:1 --resources A", "--resources"),
             ("h:1 --lifetime soon", "--lifetime"),
             ("h:1 --scheduler-file /none", "scheduler"),
+            ("h:1 --executors 0", "--executors"),
+            ("h:1 --nthreads 2 --executors 3", "--executors"),
+            ("h:1 --nthreads 100 --executors 65", "--executors"),
         ] {
             let line = if flag == "scheduler" {
                 line.replace("h:1 ", "")

@@ -146,7 +146,9 @@ impl Peers {
     ) -> TransferOutcome {
         let (reply, answer) = oneshot::channel();
         let keys = keys.to_vec();
-        inputs.send(Input::Request(Request::GetData { keys, reply }));
+        inputs
+            .send(Input::Request(Request::GetData { keys, reply }))
+            .await;
         match tokio::time::timeout(self.stall_timeout, answer).await {
             Ok(Ok(GetDataReply::Data(data, _))) => TransferOutcome::Data {
                 data,

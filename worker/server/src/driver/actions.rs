@@ -3,22 +3,16 @@
 use std::sync::Arc;
 
 use oxidask_protocol::{
-    Key, Payload, PayloadKind, Value,
+    Key, Payload, Value,
     message::worker::{
         FromWorker, KeyStimulus, Keys, LongRunning, StealResponse, TaskErred, TaskFinished,
     },
-    msgpack::Reader,
-    native::NativeTask,
     wire::Omit,
 };
-use oxidask_worker_core::{Action, Address, EventKind, Message, TaskError};
+use oxidask_worker_core::{Action, Address, Message, TaskError};
 
-use super::{Driver, Running, Start};
-use crate::{
-    clock::unix,
-    executor::wire::{self, Run},
-    input::Input,
-};
+use super::{Driver, Start};
+use crate::input::Input;
 
 impl Driver {
     pub(super) fn perform(&mut self, action: Action) {
@@ -46,95 +40,6 @@ impl Driver {
         }
     }
 
-    /// Hand a task to the executor, now or when there is one.
-    pub(super) fn start(&mut self, start: Start) {
-        match NativeTask::of_run_spec(&start.run_spec.payload) {
-            Ok(None) => {}
-            Ok(Some(task)) => {
-                self.start_native(start, task);
-                return;
-            }
-            Err(error) => {
-                self.malformed(start.key, &error.to_string());
-                return;
-            }
-        }
-        if self.executor.is_none() || !self.plugins_pending.is_empty() {
-            self.waiting.push_back(start);
-            self.need_executor();
-            return;
-        }
-        let id = self.store.next_id();
-        match self.prepare(id, &start) {
-            Ok(run) => {
-                for (_, _, input) in &run.dependencies {
-                    if let wire::Input::Segments { segments, .. } = input {
-                        self.leases.grant(segments);
-                    }
-                }
-                let (actor, span) = (start.run_spec.actor, start.run_spec.span_id.clone());
-                self.running.insert(
-                    id,
-                    Running {
-                        key: start.key,
-                        since: unix(),
-                        seceded: false,
-                        actor,
-                        span,
-                    },
-                );
-                self.runs.push(run);
-            }
-            Err(Unready::Lost(dependency)) => self.dependency_lost(start.key, dependency),
-            Err(Unready::Malformed(text)) => self.malformed(start.key, &text),
-        }
-    }
-
-    /// The core believes that a dependency is here: tell it otherwise and let the task wait again.
-    pub(super) fn dependency_lost(&mut self, key: Key, dependency: Key) {
-        tracing::warn!(%key, %dependency, "a dependency is gone from the store");
-        self.event(
-            EventKind::ExecutorLost {
-                running: Vec::new(),
-                queued: vec![key],
-                resident: vec![dependency],
-                error: task_error("a dependency was lost"),
-            },
-            "dependency-lost",
-        );
-    }
-
-    fn malformed(&mut self, key: Key, text: &str) {
-        let error = task_error(&format!("the task could not be read: {text}"));
-        self.event(EventKind::ExecuteFailed { key, error }, "malformed-task");
-    }
-
-    fn prepare(&mut self, id: u64, start: &Start) -> Result<Run, Unready> {
-        let mut dependencies = Vec::with_capacity(start.dependencies.len());
-        for key in &start.dependencies {
-            let entry = self
-                .store
-                .get_mut(key)
-                .ok_or_else(|| Unready::Lost(key.clone()))?;
-            let input = entry.input().ok_or_else(|| Unready::Lost(key.clone()))?;
-            entry.in_executor = true;
-            entry.last_used = id;
-            dependencies.push((key.clone(), entry.id, input));
-        }
-        let pickle = pickled_object(&start.run_spec.payload).map_err(Unready::Malformed)?;
-        Ok(Run {
-            id,
-            key: start.key.clone(),
-            pickle,
-            buffers: start.run_spec.payload.frames.as_slice().to_vec(),
-            dependencies,
-            annotations: start.run_spec.annotations.clone(),
-            span: start.run_spec.span_id.clone(),
-            actor: start.run_spec.actor,
-            short: self.core.running() > self.settings.nthreads,
-        })
-    }
-
     fn gather(&mut self, worker: Address, keys: Vec<Key>, nbytes: u64) {
         let (peers, inputs, who) = (
             self.peers.clone(),
@@ -143,17 +48,16 @@ impl Driver {
         );
         tokio::spawn(async move {
             let outcome = peers.get_data(&worker, &keys, &who, nbytes).await;
-            inputs.send(Input::Transfer { worker, outcome });
+            inputs.send(Input::Transfer { worker, outcome }).await;
         });
     }
 
     fn free(&mut self, key: &Key) {
         if let Some(entry) = self.store.remove(key) {
-            if entry.in_executor {
-                self.drops.push(entry.id);
-            }
+            self.drop_from_executors(&entry);
             self.note_unspilled(&entry);
             self.gets.value_gone(entry.id);
+            self.value_gone_for_spilling(entry.id);
         }
     }
 
@@ -233,32 +137,6 @@ fn task_erred(key: Key, run_id: i64, error: &TaskError, stimulus_id: String) -> 
         startstops: Some(Vec::new()),
         stimulus_id,
     })
-}
-
-/// Why a task cannot be handed over.
-enum Unready {
-    Lost(Key),
-    Malformed(String),
-}
-
-/// The pickle inside a `__Pickled__` payload's header.
-fn pickled_object(payload: &Payload) -> Result<bytes::Bytes, String> {
-    if payload.kind != PayloadKind::Pickled {
-        return Err("run_spec is no pickle".to_owned());
-    }
-    let read = || {
-        let mut r = Reader::new(&payload.header, &[]);
-        for _ in 0..r.map()? {
-            if r.str_or_skip()? == Some("pickled-obj") {
-                return r.shared_bin().map(Some);
-            }
-            r.skip()?;
-        }
-        Ok(None)
-    };
-    read()
-        .map_err(|error: oxidask_protocol::DecodeError| error.to_string())?
-        .ok_or_else(|| "pickled-obj is missing".into())
 }
 
 /// An error that arose on this side of the executor: a RuntimeError with this text.

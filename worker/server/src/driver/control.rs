@@ -4,27 +4,30 @@ use std::{sync::Arc, time::Duration};
 
 use oxidask_protocol::{Key, Payload, Value, message::decode_one};
 use oxidask_worker_core::EventKind;
+use tokio::sync::oneshot;
 
-use super::{Driver, Outgoing, queries::key_value};
+use super::{Driver, Outgoing, queries::key_value, start::PRIMARY};
 use crate::{
     executor::wire::{ControlMessage, control},
+    input::Input,
     store::{Entry, MemoryFile},
 };
 
 impl Driver {
     pub(super) fn executor_says(&mut self, generation: u64, message: ControlMessage) {
-        if !self.is_current(generation) {
+        let Some(executor) = self.executor_of(generation) else {
             return;
-        }
+        };
         match message.op() {
-            "sealed" => self.sealed(&message),
+            "sealed" => self.sealed(executor, &message),
             "unmapped" => {
                 let ids = message
                     .fields
                     .field("ids")
                     .and_then(Value::as_array)
                     .unwrap_or_default();
-                self.leases.give_back(ids.iter().filter_map(Value::as_u64));
+                let ids = ids.iter().filter_map(Value::as_u64);
+                self.executors[executor].leases.give_back(ids);
             }
             "secede" => {
                 if let (Some(key), Some(seconds)) = (message.key(), message.f64("duration")) {
@@ -37,35 +40,33 @@ impl Driver {
                 }
             }
             "reply" => {
-                let id = message.uint("id");
-                let Some(reply) = id.and_then(|id| self.relays.remove(&id)) else {
-                    return;
-                };
-                if id == self.replacement_for {
-                    self.answers_with_next.push((reply, message.parts));
-                    self.replace_executor();
-                } else {
-                    let _ = reply.send(Ok(message.parts));
+                if let Some(id) = message.uint("id") {
+                    self.relay_answered(executor, id, message.parts);
                 }
             }
-            "handlers" => {
+            // Operations go to the first executor alone, whatever plugins register in the others.
+            "handlers" if executor == PRIMARY => {
                 self.handlers = message.texts("names").into_iter().collect();
                 for (op, frames, reply) in std::mem::take(&mut self.early_relays) {
                     self.relay(op, frames, reply);
                 }
             }
-            "stream-handlers" => self.stream_handlers.extend(message.texts("names")),
-            "extensions" => self.has_extensions = true,
-            "heartbeat" => self.heartbeat(&message),
+            "stream-handlers" if executor == PRIMARY => {
+                self.stream_handlers.extend(message.texts("names"));
+            }
+            "handlers" | "stream-handlers" => {}
+            "extensions" | "measured" => self.executors[executor].has_news = true,
+            "heartbeat" => self.heartbeat(executor, &message),
             "plugin-added" => {
-                self.plugins_pending.remove(message.text("name"));
+                let pending = &mut self.executors[executor].plugins_pending;
+                pending.remove(message.text("name"));
                 self.start_waiting();
             }
             "close" => self.close(
                 message.flag("graceful"),
                 "a task closes this worker".to_owned(),
             ),
-            "call" => self.call(&message),
+            "call" => self.call(executor, generation, message),
             "environ" => self.environ(&message),
             "watch-transitions" => self.core.watch_transitions(),
             op => tracing::warn!(op, "unknown message of the executor"),
@@ -89,26 +90,34 @@ impl Driver {
             // Who asked is answered first, when the next executor is there.
             self.replacement_for = message.uint("request");
             if self.replacement_for.is_none() {
-                self.replace_executor();
+                self.replace_executors();
             }
         }
     }
 
-    fn replace_executor(&mut self) {
+    pub(super) fn replace_executors(&mut self) {
         self.replacement_for = None;
-        if let Some(executor) = &self.executor {
-            self.replacing = true;
-            executor.kill();
+        self.templates_after = Some(std::time::Instant::now());
+        for executor in &mut self.executors {
+            if let Some(handle) = &executor.handle {
+                executor.replaced = true;
+                handle.kill();
+            }
         }
     }
 
-    fn heartbeat(&mut self, message: &ControlMessage) {
+    fn heartbeat(&mut self, executor: usize, message: &ControlMessage) {
         let decode = |field: &str| {
             let bytes = message.bin(field)?.clone();
             decode_one::<Value>(&[bytes]).ok()
         };
         if let Some(extensions) = decode("extensions") {
-            self.extensions = extensions;
+            let none = extensions.as_map().is_none_or(<[_]>::is_empty);
+            // It says so when tasks have measured something again.
+            self.executors[executor].has_news = !none;
+            if executor == PRIMARY {
+                self.extensions = extensions;
+            }
         }
         if let Some(Value::Map(digests)) = decode("digests") {
             self.digests.extend(digests);
@@ -116,7 +125,11 @@ impl Driver {
     }
 
     fn seceded(&mut self, key: Key, seconds: f64) {
-        if let Some(run) = self.running.values_mut().find(|run| run.key == key) {
+        let mut runs = self
+            .executors
+            .iter_mut()
+            .flat_map(|executor| executor.running.values_mut());
+        if let Some(run) = runs.find(|run| run.key == key) {
             run.seceded = true;
         }
         let compute_duration = Duration::try_from_secs_f64(seconds).unwrap_or_default();
@@ -129,13 +142,11 @@ impl Driver {
         );
     }
 
-    /// The executor has serialised a value.
-    fn sealed(&mut self, message: &ControlMessage) {
+    /// An executor has serialised a value.
+    fn sealed(&mut self, executor: usize, message: &ControlMessage) {
         let Some(id) = message.uint("id") else { return };
-        let (pid, fd) = (
-            self.executor.as_ref().map_or(0, |executor| executor.pid),
-            message.uint("fd"),
-        );
+        let handle = self.handle(executor);
+        let (pid, fd) = (handle.map_or(0, |handle| handle.pid), message.uint("fd"));
         let payload = match (message.bin("header"), fd) {
             (None, _) => None,
             (Some(header), None) => Some((
@@ -144,9 +155,9 @@ impl Driver {
             )),
             (Some(header), Some(fd)) => {
                 let file = MemoryFile::of_executor(pid, fd, message.places());
-                if let Some(executor) = &self.executor {
+                if let Some(handle) = handle {
                     let fds = Value::Array(vec![Value::Int(fd.into())]);
-                    executor.send_control(control("took", vec![("fds", fds)], Vec::new()));
+                    handle.send_control(control("took", vec![("fds", fds)], Vec::new()));
                 }
                 match file {
                     Ok(file) => Some((
@@ -179,8 +190,15 @@ impl Driver {
         }
     }
 
-    /// The executor asks and waits for an answer.
-    fn call(&mut self, message: &ControlMessage) {
+    /// An executor asks and waits for an answer.
+    fn call(&mut self, executor: usize, generation: u64, message: ControlMessage) {
+        if message.text("what") == "data"
+            && let Some(key) = message.key()
+            && self.is_to_be_brought(&key, executor)
+        {
+            self.bring_for_call(key, generation, message);
+            return;
+        }
         let mut fields = vec![(
             "id",
             Value::Int(message.uint("id").unwrap_or_default().into()),
@@ -206,10 +224,10 @@ impl Driver {
                 Some(Entry {
                     id,
                     payload: Some(payload),
-                    in_executor,
+                    holders,
                     ..
                 }) => {
-                    *in_executor = true;
+                    holders.insert(executor);
                     // The message's own `id` answers the call; the value's is another field.
                     fields.push(("value", Value::Int((*id).into())));
                     fields.push(("header", Value::Bin(payload.header.clone())));
@@ -218,10 +236,10 @@ impl Driver {
                 Some(Entry {
                     id,
                     spilled: Some(file),
-                    in_executor,
+                    holders,
                     ..
                 }) => {
-                    *in_executor = true;
+                    holders.insert(executor);
                     fields.push(("value", Value::Int((*id).into())));
                     fields.push(("header", Value::Bin(file.header().clone())));
                     fields.push((
@@ -252,8 +270,35 @@ impl Driver {
             }
             what => tracing::warn!(what, "the executor asks an unknown question"),
         }
-        if let Some(executor) = &self.executor {
-            executor.send_control(control("answer", fields, parts));
+        if let Some(handle) = self.handle(executor) {
+            handle.send_control(control("answer", fields, parts));
         }
+    }
+
+    /// Another executor has the value, and it can leave it.
+    fn is_to_be_brought(&self, key: &Key, executor: usize) -> bool {
+        self.store.get(key).is_some_and(|entry| {
+            entry.only_in_executors()
+                && !entry.holders.is_empty()
+                && !entry.holders.contains(executor)
+                && !entry.pinned
+                && !entry.actor
+        })
+    }
+
+    /// Have a value serialised, then look at the question again.
+    fn bring_for_call(&mut self, key: Key, generation: u64, message: ControlMessage) {
+        let (reply, answer) = oneshot::channel();
+        self.gather_values(vec![key], self.bringing.clone(), reply);
+        let inputs = self.inputs.clone();
+        tokio::spawn(async move {
+            // What did not come is known to the store, where it is looked for.
+            let _ = answer.await;
+            let again = Input::Control {
+                generation,
+                message,
+            };
+            inputs.send(again).await;
+        });
     }
 }

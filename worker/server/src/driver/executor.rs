@@ -1,9 +1,13 @@
-//! The executor's life and death, and what is sent to it.
+//! Lives and deaths of executors, and what is sent to them.
 
+use hashbrown::HashSet;
 use oxidask_protocol::{Key, Value};
 use oxidask_worker_core::EventKind;
 
-use super::{Driver, End, Start, actions::task_error, death::Death, queries::key_value};
+use super::{
+    Driver, End, Start, actions::task_error, death::Death, executors::Executor, queries::key_value,
+    start::PRIMARY,
+};
 use crate::{
     executor::{
         Newborn,
@@ -17,49 +21,67 @@ const PRELOAD: &str = "--preload";
 
 impl Driver {
     /// Start an executor; it becomes an input when it is ready.
-    ///
-    /// `fresh`: from an interpreter that sees what was installed meanwhile.
-    pub(super) fn start_executor(&self, fresh: bool) {
-        let (executors, environment) = (self.executors.clone(), self.environment.clone());
+    fn start_executor(&self, executor: usize) {
+        let (maker, environment) = (self.maker.clone(), self.environment.clone());
+        let after = self.templates_after;
         let inputs = self.inputs.clone();
         tokio::spawn(async move {
-            let started = executors.start(&environment, fresh).await;
-            inputs.send(Input::ExecutorStarted(started.map(Box::new)));
+            let started = maker.start(&environment, after).await;
+            let started = started.map(Box::new);
+            inputs
+                .send(Input::ExecutorStarted { executor, started })
+                .await;
         });
     }
 
-    /// Start the executor of a worker that has put it off, since now there is something for it to do.
+    /// Start all executors.
+    pub(crate) fn start_executors(&self) {
+        (0..self.executors.len()).for_each(|executor| self.start_executor(executor));
+    }
+
+    /// Start the executors of a worker that has put it off, since now there is something for them to do.
     pub(super) fn need_executor(&mut self) {
-        if std::mem::take(&mut self.executor_put_off) {
+        if std::mem::take(&mut self.executors_put_off) {
             tracing::info!("the first work for Python: the executor starts");
-            self.start_executor(false);
+            self.start_executors();
         }
     }
 
     /// Work without an executor until Python is needed. Plugins and preload modules need it at once.
-    pub(crate) fn put_off_executor(&mut self) {
-        self.executor_put_off = true;
+    pub(crate) fn put_off_executors(&mut self) {
+        self.executors_put_off = true;
         let plugins = self.plugins.keys().any(|name| name != "shuffle");
         if plugins || !self.nanny_plugins.is_empty() || !self.settings.preload.is_empty() {
             self.need_executor();
         }
     }
 
-    pub(super) fn executor_started(&mut self, started: anyhow::Result<Box<Newborn>>) {
+    pub(super) fn executor_started(
+        &mut self,
+        executor: usize,
+        started: anyhow::Result<Box<Newborn>>,
+    ) {
         match started {
-            Ok(newborn) => self.put_to_work(*newborn),
-            Err(error) => self.stop = Some(End::Stop(format!("no executor can be had: {error:#}"))),
+            // Executors are to be others than when it was asked for.
+            Ok(newborn) if !newborn.is_from_after(self.templates_after) => {
+                self.start_executor(executor);
+            }
+            Ok(newborn) => self.put_to_work(executor, *newborn),
+            Err(error) => {
+                self.stop = Some(End::Failed(format!("no executor can be had: {error:#}")));
+            }
         }
     }
 
-    /// Give the executor its settings and plugins, then the tasks that waited for it.
-    pub(crate) fn put_to_work(&mut self, newborn: Newborn) {
-        self.generation += 1;
+    /// Give an executor its settings and plugins, then the tasks that waited for it.
+    fn put_to_work(&mut self, executor: usize, newborn: Newborn) {
+        self.last_generation += 1;
         let handle = newborn.work(
-            self.generation,
-            &self.executor_settings(),
+            self.last_generation,
+            &self.executor_settings(executor),
             Vec::new(),
             self.inputs.clone(),
+            self.scheduler.backlog(),
         );
         let names = self
             .plugins
@@ -68,14 +90,14 @@ impl Driver {
             .collect();
         let pickles = self.plugins.values().cloned().collect();
         // Dask's own shuffle plugin is set up on first use, so nothing waits for it.
-        self.plugins_pending = self
+        let mut pending: HashSet<String> = self
             .plugins
             .keys()
             .filter(|name| *name != "shuffle")
             .cloned()
             .collect();
         if !self.settings.preload.is_empty() {
-            self.plugins_pending.insert(PRELOAD.to_owned());
+            pending.insert(PRELOAD.to_owned());
         }
         if !self.plugins.is_empty() {
             handle.send_control(control(
@@ -84,7 +106,7 @@ impl Driver {
                 pickles,
             ));
         }
-        if !self.nanny_plugins.is_empty() {
+        if executor == PRIMARY && !self.nanny_plugins.is_empty() {
             let (names, pickles): (Vec<_>, Vec<_>) =
                 std::mem::take(&mut self.nanny_plugins).into_iter().unzip();
             handle.send_control(control(
@@ -93,26 +115,37 @@ impl Driver {
                 pickles,
             ));
         }
-        for (reply, answer) in self.answers_with_next.drain(..) {
-            let _ = reply.send(Ok(answer));
+        let place = &mut self.executors[executor];
+        *place = Executor {
+            handle: Some(handle),
+            generation: self.last_generation,
+            threads: place.threads,
+            plugins_pending: pending,
+            ..Executor::default()
+        };
+        if self.executors.iter().all(|known| known.handle.is_some()) {
+            for (reply, answer) in self.answers_with_next.drain(..) {
+                let _ = reply.send(Ok(answer));
+            }
         }
-        self.executor = Some(handle);
         self.start_waiting();
     }
 
     pub(super) fn start_waiting(&mut self) {
-        if self.executor.is_some() && self.plugins_pending.is_empty() {
+        if !self.waiting.is_empty() && self.executors.iter().any(Executor::is_ready) {
             let waiting: Vec<Start> = self.waiting.drain(..).collect();
             waiting.into_iter().for_each(|start| self.start(start));
         }
     }
 
-    fn executor_settings(&self) -> Value {
+    fn executor_settings(&self, executor: usize) -> Value {
         let text = |text: &str| Value::Str(text.to_owned());
         let resources = self.settings.resources.iter();
         Value::map([
             ("parent", Value::Int(std::process::id().into())),
             ("nthreads", Value::Int(self.settings.nthreads as i128)),
+            ("executor", Value::from(executor)),
+            ("threads", Value::from(self.executors[executor].threads)),
             ("name", self.settings.name_or(&self.address)),
             ("id", text(&self.settings.server_id)),
             ("address", text(&self.address)),
@@ -160,18 +193,12 @@ impl Driver {
         Value::map(fields)
     }
 
-    /// Send what has gathered for the executor.
-    pub(super) fn flush_executor(&mut self) {
-        let Some(executor) = &self.executor else {
-            self.drops.clear();
-            return;
-        };
-        if !self.runs.is_empty() {
-            executor.send_tasks(encode_runs(&self.runs));
-            self.runs.clear();
-        }
+    /// Send what has gathered for executors.
+    pub(super) fn flush_executors(&mut self) {
         let transitions = self.core.take_transitions();
-        if !transitions.is_empty() {
+        if !transitions.is_empty()
+            && let Some(primary) = self.handle(PRIMARY).filter(|primary| !primary.is_deaf())
+        {
             let row = |(key, from, to): &(Key, &str, &str)| {
                 Value::Array(vec![
                     key_value(key),
@@ -180,85 +207,75 @@ impl Driver {
                 ])
             };
             let rows = Value::Array(transitions.iter().map(row).collect());
-            executor.send_control(control(
-                "transitions",
-                vec![("transitions", rows)],
-                Vec::new(),
-            ));
+            let fields = vec![("transitions", rows)];
+            primary.send_control(control("transitions", fields, Vec::new()));
         }
-        if !self.drops.is_empty() {
-            let ids = self
-                .drops
-                .drain(..)
-                .map(|id| Value::Int(id.into()))
-                .collect();
-            executor.send_control(control(
-                "drop",
-                vec![("ids", Value::Array(ids))],
-                Vec::new(),
-            ));
+        for executor in &mut self.executors {
+            let Some(handle) = &executor.handle else {
+                executor.drops.clear();
+                continue;
+            };
+            if !executor.runs.is_empty() {
+                handle.send_tasks(encode_runs(&executor.runs));
+                executor.runs.clear();
+            }
+            // Numbers take less room here than messages would there.
+            if !executor.drops.is_empty() && !handle.is_deaf() {
+                let ids = executor.drops.drain(..);
+                let ids = ids.map(|id| Value::Int(id.into())).collect();
+                let fields = vec![("ids", Value::Array(ids))];
+                handle.send_control(control("drop", fields, Vec::new()));
+            }
         }
-    }
-
-    pub(super) fn is_current(&self, generation: u64) -> bool {
-        generation == self.generation && self.executor.is_some()
     }
 
     pub(super) fn executor_ended(&mut self, generation: u64, status: &str, output: &str) {
-        if !self.is_current(generation) {
+        let Some(executor) = self.executor_of(generation) else {
             return;
+        };
+        let threads = self.executors[executor].threads;
+        let place = Executor {
+            threads,
+            ..Executor::default()
+        };
+        let ended = std::mem::replace(&mut self.executors[executor], place);
+        self.relay_executor_gone(executor, status);
+        if executor == PRIMARY {
+            self.handlers.clear();
+            self.stream_handlers.clear();
         }
-        self.executor = None;
-        self.runs.clear();
-        self.drops.clear();
-        self.gets.executor_gone();
-        self.leases.executor_gone();
-        self.memory_executor_gone();
-        for (_, reply) in self.relays.drain() {
-            let _ = reply.send(Err(format!("the executor ended ({status})")));
-        }
-        self.handlers.clear();
-        self.stream_handlers.clear();
-        self.has_extensions = false;
-        let (mut started, mut queued) = (Vec::new(), Vec::new());
-        let mut slots = self.settings.nthreads;
-        let replaced = std::mem::take(&mut self.replacing);
-        for (_, run) in self.running.drain(..) {
-            if replaced {
-                // It was killed on purpose: no task is to blame.
-                queued.push(run.key);
-            } else if run.seceded {
-                started.push(run.key);
-            } else if slots > 0 {
-                // Threads take tasks in the order in which they were handed over.
-                slots -= 1;
-                started.push(run.key);
-            } else {
-                queued.push(run.key);
-            }
-        }
+        let (started, queued) = ended.blame();
         let mut resident = Vec::new();
+        let mut gone = Vec::new();
         for (key, entry) in self.store.iter_mut() {
-            entry.in_executor = false;
-            if entry.payload.is_none() && entry.spilled.is_none() {
-                resident.push(key.clone());
+            if !entry.holders.contains(executor) {
+                continue;
             }
+            entry.holders.remove(executor);
+            if entry.holders.is_empty() && entry.only_in_executors() {
+                resident.push(key.clone());
+                gone.push(entry.id);
+            }
+        }
+        for id in gone {
+            self.gets.value_gone(id);
+            self.value_gone_for_spilling(id);
         }
         tracing::error!(
+            executor,
             status,
             running = started.len(),
             lost = resident.len(),
             "the executor ended"
         );
-        let reason = self.memory_state.kill_reason.take();
-        let status = reason.as_deref().unwrap_or(status);
+        let status = ended.kill_reason.as_deref().unwrap_or(status);
         let error = task_error(status);
         self.death = Some(Death {
             status: status.to_owned(),
             output: output.to_owned(),
             placeholder: error.clone(),
         });
-        self.start_executor(replaced);
+        self.start_executor(executor);
         let kind = EventKind::ExecutorLost {
             running: started,
             queued,
@@ -266,6 +283,30 @@ impl Driver {
             error,
         };
         self.event(kind, "executor-lost");
+    }
+}
+
+impl Executor {
+    /// Keys of the tasks that had started in an executor which has ended, and of those that had not.
+    fn blame(&self) -> (Vec<Key>, Vec<Key>) {
+        let (mut started, mut queued) = (Vec::new(), Vec::new());
+        let mut slots = self.threads;
+        for run in self.running.values() {
+            let key = run.key.clone();
+            if self.replaced {
+                // It was killed on purpose: no task is to blame.
+                queued.push(key);
+            } else if run.seceded {
+                started.push(key);
+            } else if slots > 0 {
+                // Threads take tasks in the order in which they were handed over.
+                slots -= 1;
+                started.push(key);
+            } else {
+                queued.push(key);
+            }
+        }
+        (started, queued)
     }
 }
 

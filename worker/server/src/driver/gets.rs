@@ -82,12 +82,6 @@ impl Gets {
         self.resolve(id, None);
     }
 
-    /// No value will come that waits for the executor.
-    pub(super) fn executor_gone(&mut self) {
-        let ids: Vec<u64> = self.waiting.keys().copied().collect();
-        ids.into_iter().for_each(|id| self.resolve(id, None));
-    }
-
     fn resolve(&mut self, id: u64, value: Option<(&Payload, Option<&Arc<MemoryFile>>)>) {
         for (token, key) in self.waiting.remove(&id).unwrap_or_default() {
             let Some(pending) = self.pending.get_mut(&token) else {

@@ -1,4 +1,4 @@
-//! Segments that the executor maps, held until it has unmapped them.
+//! Segments that an executor maps, held until it has unmapped them.
 
 use std::sync::Arc;
 
@@ -29,10 +29,5 @@ impl Leases {
                 }
             }
         }
-    }
-
-    /// The executor is gone, and its mappings with it.
-    pub(super) fn executor_gone(&mut self) {
-        self.0.clear();
     }
 }

@@ -5,10 +5,12 @@ use std::{sync::Arc, time::Duration};
 use oxidask_protocol::Payload;
 use oxidask_worker_core::EventKind;
 
-use super::{Driver, Status};
+use super::{Driver, Status, executors::Executor};
 use crate::{
     executor::wire::control,
     input::Input,
+    metrics::anonymous_memory,
+    settings::Thresholds,
     store::{Entry, SpillFile},
 };
 
@@ -27,10 +29,56 @@ pub(super) struct MemoryState {
     sealing: Option<u64>,
     /// No spilling before this, because the disk failed.
     disk_failed_until: Option<std::time::Instant>,
-    /// Why the executor was killed, for the error of its tasks.
-    pub(super) kill_reason: Option<String>,
     /// Over the pause threshold, or the disk failed.
     paused: bool,
+}
+
+/// What is to be done about memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Measures {
+    /// Kill the largest executor. Then nothing else is done.
+    kill: bool,
+    /// Write a value to disk.
+    spill: bool,
+    /// Start nothing more.
+    pause: bool,
+}
+
+/// Memory of a worker. Unit: bytes.
+#[derive(Clone, Copy, Debug)]
+struct Usage {
+    /// Of all its processes.
+    process: f64,
+    /// Of its values that are not on disk.
+    managed: f64,
+    /// Of its largest executor alone.
+    executor: f64,
+}
+
+/// Executors below this share of the limit are not killed: it is not they who take the memory, but values that have
+/// come and are not counted yet.
+const WORTH_KILLING: f64 = 0.1;
+
+impl Measures {
+    fn of(usage: Usage, limit: f64, thresholds: Thresholds, disk_failed: bool) -> Self {
+        let Usage {
+            process,
+            managed,
+            executor,
+        } = usage;
+        let over = |fraction: Option<f64>, bytes: f64| {
+            fraction.is_some_and(|fraction| bytes > fraction * limit)
+        };
+        Self {
+            // Values outlive the executor: where they alone are too much, its death would free nothing.
+            kill: over(thresholds.terminate, process)
+                && !over(thresholds.terminate, managed)
+                && executor > WORTH_KILLING * limit,
+            spill: over(thresholds.target, managed) || over(thresholds.spill, process),
+            pause: over(thresholds.pause, process)
+                || (disk_failed && over(thresholds.spill, process)),
+        }
+    }
 }
 
 impl Driver {
@@ -40,26 +88,24 @@ impl Driver {
             return;
         };
         self.free_segments = self.peers.segments.trim(std::time::Instant::now());
-        let thresholds = self.settings.thresholds;
         let process = self.memory() as f64;
-        let over = |fraction: Option<f64>, bytes: f64| {
-            fraction.is_some_and(|fraction| bytes > fraction * limit)
+        let nbytes = self.core.stats().nbytes;
+        let managed = (nbytes - self.spilled.0.min(nbytes)) as f64;
+        let usage = Usage {
+            process,
+            managed,
+            executor: self.largest_executor().map_or(0, |(bytes, _)| bytes) as f64,
         };
-        let managed =
-            (self.core.stats().nbytes - self.spilled.0.min(self.core.stats().nbytes)) as f64;
-        // Values outlive the executor: where they alone are too much, its death would free nothing.
-        let death_helps = !over(thresholds.terminate, managed);
-        if over(thresholds.terminate, process) && death_helps {
+        let thresholds = self.settings.thresholds;
+        let measures = Measures::of(usage, limit, thresholds, self.disk_failed());
+        if measures.kill {
             self.kill_executor(process, limit);
             return;
         }
-        if over(thresholds.target, managed) || over(thresholds.spill, process) {
+        if measures.spill {
             self.spill_one();
         }
-        let disk_failed = self.disk_failed();
-        let pause =
-            over(thresholds.pause, process) || (disk_failed && over(thresholds.spill, process));
-        self.pause_for_memory(pause, process, limit);
+        self.pause_for_memory(measures.pause, process, limit);
     }
 
     fn disk_failed(&self) -> bool {
@@ -68,21 +114,45 @@ impl Driver {
             .is_some_and(|until| std::time::Instant::now() < until)
     }
 
+    /// Bytes of the executor that takes the most, and its number.
+    fn largest_executor(&self) -> Option<(u64, usize)> {
+        let used = |(number, executor): (usize, &Executor)| {
+            let pid = executor.handle.as_ref()?.pid;
+            Some((anonymous_memory(pid), number))
+        };
+        self.executors.iter().enumerate().filter_map(used).max()
+    }
+
+    /// Kill the executor that takes the most, unless one is being killed already.
     fn kill_executor(&mut self, process: f64, limit: f64) {
-        if self.memory_state.kill_reason.is_some() {
+        if self
+            .executors
+            .iter()
+            .any(|known| known.kill_reason.is_some())
+        {
             return;
         }
-        if let Some(executor) = &self.executor {
-            let reason = format!(
-                "killed because the worker used {process:.0} of {limit:.0} bytes of memory"
-            );
-            tracing::error!(
-                process,
-                limit,
-                "memory above the terminate threshold; the executor is killed"
-            );
-            self.memory_state.kill_reason = Some(reason);
-            executor.kill();
+        let largest = self
+            .executors
+            .iter_mut()
+            .filter_map(|executor| {
+                Some((anonymous_memory(executor.handle.as_ref()?.pid), executor))
+            })
+            .max_by_key(|(bytes, _)| *bytes);
+        let Some((bytes, executor)) = largest else {
+            return;
+        };
+        tracing::error!(
+            process,
+            limit,
+            bytes,
+            "memory above the terminate threshold; the executor is killed"
+        );
+        executor.kill_reason = Some(format!(
+            "killed because the worker used {process:.0} of {limit:.0} bytes of memory"
+        ));
+        if let Some(handle) = &executor.handle {
+            handle.kill();
         }
     }
 
@@ -97,8 +167,8 @@ impl Driver {
                 limit,
                 "memory above the pause threshold; no more tasks start"
             );
-            if let Some(executor) = &self.executor {
-                executor.send_control(control("collect-garbage", Vec::new(), Vec::new()));
+            for handle in self.handles() {
+                handle.send_control(control("collect-garbage", Vec::new(), Vec::new()));
             }
             if self.status == Status::Running {
                 self.set_status(Status::Paused, "memory-pause".to_owned());
@@ -111,20 +181,18 @@ impl Driver {
         }
     }
 
-    /// Let the executor forget values that are on disk, or write the one that was used longest ago.
+    /// Let executors forget values that are on disk, or write the one that was used longest ago.
     fn spill_one(&mut self) {
-        let on_disk = self
-            .store
-            .iter_mut()
-            .filter(|(_, entry)| entry.spilled.is_some() && entry.in_executor);
-        let forgotten: Vec<u64> = on_disk
-            .map(|(_, entry)| {
-                entry.in_executor = false;
-                entry.id
-            })
-            .collect();
-        if !forgotten.is_empty() {
-            self.drops.extend(forgotten);
+        let mut forgotten = false;
+        for (_, entry) in self.store.iter_mut() {
+            if entry.spilled.is_some() && !entry.holders.is_empty() {
+                forgotten = true;
+                for executor in std::mem::take(&mut entry.holders).iter() {
+                    self.executors[executor].drops.push(entry.id);
+                }
+            }
+        }
+        if forgotten {
             return;
         }
         if self.memory_state.spilling.is_some()
@@ -156,10 +224,8 @@ impl Driver {
         let folder = self.settings.local_directory.join("storage");
         let inputs = self.inputs.clone();
         tokio::task::spawn_blocking(move || {
-            inputs.send(Input::Spilled {
-                id,
-                written: SpillFile::write(&folder, id, &payload),
-            });
+            let written = SpillFile::write(&folder, id, &payload);
+            inputs.send_blocking(Input::Spilled { id, written });
         });
     }
 
@@ -173,9 +239,9 @@ impl Driver {
         }
     }
 
-    /// Nothing that waits for the executor goes on.
-    pub(super) fn memory_executor_gone(&mut self) {
-        self.memory_state.sealing = None;
+    /// A value that is gone is not waited for.
+    pub(super) fn value_gone_for_spilling(&mut self, id: u64) {
+        self.memory_state.sealing.take_if(|sealing| *sealing == id);
     }
 
     pub(super) fn spill_written(&mut self, id: u64, written: std::io::Result<Arc<SpillFile>>) {
@@ -205,8 +271,8 @@ impl Driver {
         entry.payload = None;
         entry.file = None;
         entry.segments.clear();
-        if std::mem::take(&mut entry.in_executor) {
-            self.drops.push(id);
+        for executor in std::mem::take(&mut entry.holders).iter() {
+            self.executors[executor].drops.push(id);
         }
     }
 
@@ -220,6 +286,66 @@ impl Driver {
 }
 
 fn may_spill(entry: &Entry) -> bool {
-    let held = entry.payload.is_some() || entry.in_executor;
+    let held = entry.payload.is_some() || !entry.holders.is_empty();
     held && entry.spilled.is_none() && !entry.pinned && !entry.actor && entry.nbytes >= SMALL
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const THRESHOLDS: Thresholds = Thresholds {
+        target: Some(0.6),
+        spill: Some(0.7),
+        pause: Some(0.8),
+        terminate: Some(0.95),
+    };
+
+    fn usage(process: f64, managed: f64) -> Usage {
+        Usage {
+            process,
+            managed,
+            executor: 11.0,
+        }
+    }
+
+    fn measures(process: f64, managed: f64, disk_failed: bool) -> (bool, bool, bool) {
+        let measures = Measures::of(usage(process, managed), 100.0, THRESHOLDS, disk_failed);
+        (measures.kill, measures.spill, measures.pause)
+    }
+
+    #[test]
+    fn executor_is_killed_for_what_tasks_take_and_not_for_what_values_weigh() {
+        assert_eq!(measures(99.0, 10.0, false), (true, true, true));
+        assert_eq!(measures(99.0, 94.0, false), (true, true, true));
+        assert_eq!(measures(120.0, 96.0, false), (false, true, true));
+        assert_eq!(measures(94.0, 10.0, false), (false, true, true));
+        // Values that have come and are not counted yet.
+        let small = Usage {
+            executor: 9.0,
+            ..usage(120.0, 80.0)
+        };
+        assert!(!Measures::of(small, 100.0, THRESHOLDS, false).kill);
+    }
+
+    #[test]
+    fn thresholds_follow_each_other() {
+        assert_eq!(measures(59.0, 59.0, false), (false, false, false));
+        assert_eq!(measures(65.0, 61.0, false), (false, true, false));
+        assert_eq!(measures(75.0, 10.0, false), (false, true, false));
+        assert_eq!(measures(75.0, 10.0, true), (false, true, true));
+        assert_eq!(measures(85.0, 10.0, false), (false, true, true));
+    }
+
+    #[test]
+    fn threshold_that_is_off_does_nothing() {
+        let off = Thresholds {
+            target: None,
+            spill: None,
+            pause: None,
+            terminate: None,
+        };
+        let none = Measures::of(usage(1e12, 1e12), 100.0, off, true);
+        assert!(!none.kill && !none.spill && !none.pause);
+    }
 }

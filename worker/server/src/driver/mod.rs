@@ -4,14 +4,18 @@ mod actions;
 mod control;
 mod death;
 mod executor;
+mod executors;
 mod gets;
 mod leases;
 mod memory;
 mod native;
+mod placement;
 mod queries;
+mod relay;
 mod reports;
 mod requests;
 mod scheduler;
+mod start;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -24,21 +28,20 @@ use hashbrown::{HashMap, HashSet};
 use indexmap::IndexMap;
 use oxidask_protocol::{Key, Value, message::worker::FromWorker, msgpack::Writer, wire::Encode};
 use oxidask_worker_core::{Core, Event, EventKind, RunSpec};
-use tokio::sync::{
-    mpsc::{UnboundedReceiver, UnboundedSender},
-    oneshot,
-};
+use tokio::sync::{mpsc::Receiver, oneshot};
 
 use crate::{
     clock::{Clock, unix},
-    executor::{Environment, Handle, Maker, native::NativeThreads, wire::Run},
+    executor::{Environment, Maker, native::NativeThreads},
     input::{Input, Inputs},
     metrics::Meter,
     neighbours::Neighbours,
+    outbox::Outbox,
     settings::Settings,
     store::Store,
     transfer::Peers,
 };
+use executors::{AwaitingInputs, Executor, PrimaryPrefixes};
 use gets::Gets;
 
 /// Inputs dealt with before what they cause is sent.
@@ -52,6 +55,8 @@ const MEMORY_INTERVAL: Duration = Duration::from_millis(100);
 pub(crate) enum End {
     /// For this reason.
     Stop(String),
+    /// As an error.
+    Failed(String),
     /// To come back with nothing in memory, as a nanny would bring it back.
     Restart,
 }
@@ -82,19 +87,7 @@ impl Status {
     }
 }
 
-/// A run handed to the executor.
-#[derive(Debug)]
-struct Running {
-    key: Key,
-    /// When it was handed over. Unix seconds.
-    since: f64,
-    /// It gave up its slot, so it has surely started.
-    seceded: bool,
-    actor: bool,
-    span: Option<Arc<str>>,
-}
-
-/// A task that the core wants run while there is no executor to run it.
+/// A task that the core wants run.
 #[derive(Debug)]
 struct Start {
     key: Key,
@@ -116,10 +109,10 @@ pub(crate) struct Parts {
     pub(crate) address: Arc<str>,
     pub(crate) inputs: Inputs,
     pub(crate) peers: Peers,
-    pub(crate) executors: Maker,
+    pub(crate) maker: Maker,
     pub(crate) neighbours: Neighbours,
     pub(crate) environment: Environment,
-    pub(crate) scheduler: UnboundedSender<Vec<Bytes>>,
+    pub(crate) scheduler: Outbox,
     pub(crate) plugins: Vec<(String, Bytes)>,
     /// Pickled nanny plugins by name, for the first executor.
     pub(crate) nanny_plugins: Vec<(String, Bytes)>,
@@ -135,10 +128,10 @@ pub(crate) struct Driver {
     address: Arc<str>,
     inputs: Inputs,
     peers: Peers,
-    executors: Maker,
+    maker: Maker,
     neighbours: Neighbours,
     environment: Environment,
-    scheduler: UnboundedSender<Vec<Bytes>>,
+    scheduler: Outbox,
     services: Value,
     status: Status,
     /// Set when the worker is to stop.
@@ -147,32 +140,30 @@ pub(crate) struct Driver {
     draining: Option<(std::time::Instant, String)>,
     /// The scheduler has been asked to retire this worker.
     retiring: bool,
-    executor: Option<Handle>,
+    executors: Vec<Executor>,
     /// No executor was started yet, because nothing has needed one.
-    executor_put_off: bool,
-    generation: u64,
+    executors_put_off: bool,
+    last_generation: u64,
+    /// Executors come from interpreters that were started after this, since something was installed then.
+    templates_after: Option<std::time::Instant>,
     /// Pickled plugins by name, for every executor.
     plugins: IndexMap<String, Bytes>,
     /// Pickled nanny plugins that no executor has set up.
     nanny_plugins: Vec<(String, Bytes)>,
-    /// Plugins that this executor has not set up yet: no task runs before.
-    plugins_pending: HashSet<String>,
-    /// Tasks to be handed to the executor once it is ready.
+    /// Tasks to be handed to an executor once it is ready.
     waiting: VecDeque<Start>,
-    /// Tasks for the next message to the executor.
-    runs: Vec<Run>,
-    /// Values that the executor is to forget, with the next message.
-    drops: Vec<u64>,
-    /// By number of the run, in the order in which they were handed over.
-    running: IndexMap<u64, Running>,
+    awaiting_inputs: AwaitingInputs,
+    primary_prefixes: PrimaryPrefixes,
     /// Native tasks that wait for arguments or run, by number of the run.
     native: IndexMap<u64, native::RunningNative>,
     native_threads: NativeThreads,
     outgoing: Vec<Outgoing>,
     gets: Gets,
-    leases: leases::Leases,
+    /// Transfers to peers that run.
     serving: Arc<AtomicUsize>,
-    relays: HashMap<u64, RelayReply>,
+    /// Values that are being brought from one executor to another, or to a native task.
+    bringing: Arc<AtomicUsize>,
+    relays: HashMap<u64, relay::Relay>,
     last_relay: u64,
     /// Requests that came before the executor said what it answers.
     early_relays: Vec<(String, Vec<Bytes>, RelayReply)>,
@@ -181,27 +172,27 @@ pub(crate) struct Driver {
     extensions: Value,
     /// What Python measured since the last heartbeat.
     digests: Vec<(Value, Value)>,
+    /// What of it belongs to spans, by context, span and more, for the heartbeat under way.
+    of_spans: Vec<(Value, Value)>,
     /// Seconds by span, prefix and label since the last heartbeat.
     activity: BTreeMap<(Arc<str>, String, &'static str), f64>,
-    has_extensions: bool,
     meter: Meter,
     /// Bytes of spilled values: in memory before, on disk now.
     spilled: (u64, u64),
     memory_state: memory::MemoryState,
     /// Bytes of free segments at the last look.
     free_segments: u64,
-    /// The executor is being killed to be replaced.
-    replacing: bool,
-    /// The request that asks for another executor: it is replaced once its answer is known.
+    /// The request that asks for other executors: they are replaced once its answer is known.
     replacement_for: Option<u64>,
-    /// Answers that are given when the next executor is there.
+    /// Answers that are given when the next executors are there.
     answers_with_next: Vec<(RelayReply, Vec<Bytes>)>,
-    /// How the last executor died.
+    /// How the last executor that died did.
     death: Option<death::Death>,
 }
 
 impl Driver {
     pub(crate) fn new(parts: Parts) -> Self {
+        let executors = Self::new_executors(parts.settings.nthreads, parts.settings.executors);
         let native_threads = NativeThreads::new(parts.settings.nthreads, parts.inputs.clone());
         Self {
             core: parts.core,
@@ -211,7 +202,7 @@ impl Driver {
             address: parts.address,
             inputs: parts.inputs,
             peers: parts.peers,
-            executors: parts.executors,
+            maker: parts.maker,
             neighbours: parts.neighbours,
             environment: parts.environment,
             scheduler: parts.scheduler,
@@ -220,22 +211,21 @@ impl Driver {
             stop: None,
             draining: None,
             retiring: false,
-            executor: None,
-            executor_put_off: false,
-            generation: 0,
+            executors,
+            executors_put_off: false,
+            last_generation: 0,
+            templates_after: None,
             plugins: parts.plugins.into_iter().collect(),
             nanny_plugins: parts.nanny_plugins,
-            plugins_pending: HashSet::new(),
             waiting: VecDeque::new(),
-            runs: Vec::new(),
-            drops: Vec::new(),
-            running: IndexMap::new(),
+            awaiting_inputs: AwaitingInputs::new(),
+            primary_prefixes: PrimaryPrefixes::new(),
             native: IndexMap::new(),
             native_threads,
             outgoing: Vec::new(),
             gets: Gets::default(),
-            leases: leases::Leases::default(),
             serving: Arc::default(),
+            bringing: Arc::default(),
             relays: HashMap::new(),
             last_relay: 0,
             early_relays: Vec::new(),
@@ -243,13 +233,12 @@ impl Driver {
             stream_handlers: HashSet::new(),
             extensions: Value::Map(Vec::new()),
             digests: Vec::new(),
+            of_spans: Vec::new(),
             activity: BTreeMap::new(),
-            has_extensions: false,
             meter: Meter::new(),
             spilled: (0, 0),
             memory_state: memory::MemoryState::default(),
             free_segments: 0,
-            replacing: false,
             replacement_for: None,
             answers_with_next: Vec::new(),
             death: None,
@@ -257,7 +246,7 @@ impl Driver {
     }
 
     /// Work until told to stop. Gives the environment that executors have had last, too.
-    pub(crate) async fn run(mut self, mut inputs: UnboundedReceiver<Input>) -> (End, Environment) {
+    pub(crate) async fn run(mut self, mut inputs: Receiver<Input>) -> (End, Environment) {
         let mut batch = Vec::with_capacity(BATCH);
         let mut memory = tokio::time::interval(MEMORY_INTERVAL);
         memory.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -312,7 +301,10 @@ impl Driver {
             } => self.executor_ended(generation, &status, &output),
             Input::NativeReady { id, task, values } => self.native_ready(id, &task, values),
             Input::Native { id, outcome } => self.native_done(id, outcome),
-            Input::ExecutorStarted(started) => self.executor_started(started),
+            Input::ExecutorStarted { executor, started } => {
+                self.executor_started(executor, started);
+            }
+            Input::InputsSealed { id } => self.inputs_sealed(id),
             Input::Transfer { worker, outcome } => self.transferred(&worker, outcome),
             Input::Spilled { id, written } => self.spill_written(id, written),
             Input::Unspilled { id, read } => self.unspilled(id, read),
@@ -334,9 +326,9 @@ impl Driver {
         }
     }
 
-    /// Send what has gathered: one message to the executor per socket, one batch to the scheduler.
+    /// Send what has gathered: one message to each executor per socket, one batch to the scheduler.
     fn flush(&mut self) {
-        self.flush_executor();
+        self.flush_executors();
         if self.outgoing.is_empty() {
             return;
         }
@@ -349,7 +341,7 @@ impl Driver {
             }
         }
         // Lost if the connection is: then SchedulerLost comes.
-        let _ = self.scheduler.send(w.into_frames());
+        self.scheduler.send(w.into_frames());
     }
 
     fn tell_scheduler(&mut self, message: FromWorker) {
@@ -398,10 +390,11 @@ impl Driver {
         let (scheduler, address) = (self.settings.scheduler.clone(), self.address.to_string());
         tokio::spawn(async move {
             crate::scheduler::retire(&peers, &scheduler, &address).await;
-            inputs.send(Input::Stop {
+            let stop = Input::Stop {
                 graceful: false,
                 reason,
-            });
+            };
+            inputs.send(stop).await;
         });
     }
 

@@ -54,7 +54,7 @@ impl Driver {
             },
         );
         let (reply, mut values) = oneshot::channel();
-        self.gather_values(keys, reply);
+        self.gather_values(keys, self.bringing.clone(), reply);
         if let Ok(values) = values.try_recv() {
             self.run_native(id, &task, values);
             return;
@@ -62,7 +62,7 @@ impl Driver {
         let inputs = self.inputs.clone();
         tokio::spawn(async move {
             let values = values.await.ok();
-            inputs.send(Input::NativeReady { id, task, values });
+            inputs.send(Input::NativeReady { id, task, values }).await;
         });
     }
 
@@ -131,9 +131,8 @@ impl Driver {
                 };
                 if !self.core.in_memory(&key)
                     && let Some(old) = self.store.insert(key.clone(), entry)
-                    && old.in_executor
                 {
-                    self.drops.push(old.id);
+                    self.drop_from_executors(&old);
                 }
                 self.meter.computed(stop - start);
                 let duration =

@@ -51,13 +51,13 @@ impl Driver {
         ])
     }
 
-    /// Bytes of memory of this worker: its executor, its share of this process, and its values in memory files.
+    /// Bytes of memory of this worker: its executors, its share of this process, and its values in memory files.
     /// What several workers of this process hold together is divided among them.
     pub(super) fn memory(&self) -> u64 {
-        let executor = self
-            .executor
-            .as_ref()
-            .map_or(0, |executor| anonymous_memory(executor.pid));
+        let executors: u64 = self
+            .handles()
+            .map(|executor| anonymous_memory(executor.pid))
+            .sum();
         let files: u64 = self
             .store
             .iter()
@@ -72,14 +72,13 @@ impl Driver {
             .map(|(_, entry)| entry.nbytes)
             .sum();
         let shared = anonymous_memory(std::process::id()) + self.free_segments;
-        shared / self.neighbours.count() as u64 + executor + files + segments
+        shared / self.neighbours.count() as u64 + executors + files + segments
     }
 
-    /// This process and the executor.
+    /// This process and its executors.
     fn pids(&self) -> Vec<u32> {
-        let executor = self.executor.as_ref().map(|executor| executor.pid);
         std::iter::once(std::process::id())
-            .chain(executor)
+            .chain(self.handles().map(|executor| executor.pid))
             .collect()
     }
 
@@ -103,6 +102,7 @@ impl Driver {
                 .map(|part| Value::Str(part.to_owned()));
             digests.push((Value::Array(parts.to_vec()), Value::Float(seconds)));
         }
+        let digests = self.apportion(digests);
         let serving = self.serving.load(std::sync::atomic::Ordering::Relaxed);
         let int = |n: u64| Value::Int(n.into());
         let transfer = Value::map([
@@ -135,7 +135,7 @@ impl Driver {
 
     fn executing(&self) -> Value {
         let now = unix();
-        let python = self.running.values().map(|run| (&run.key, run.since));
+        let python = self.runs().map(|run| (&run.key, run.since));
         let native = self.native.values().map(|run| (&run.key, run.since));
         let running = python.chain(native);
         Value::Map(
@@ -147,12 +147,38 @@ impl Driver {
 
     /// What extensions said last; they are asked anew for the next time.
     fn take_extensions(&mut self) -> Value {
-        if self.has_extensions
-            && let Some(executor) = &self.executor
-        {
-            executor.send_control(control("heartbeat", Vec::new(), Vec::new()));
+        for executor in self.executors.iter().filter(|executor| executor.has_news) {
+            if let Some(handle) = &executor.handle {
+                handle.send_control(control("heartbeat", Vec::new(), Vec::new()));
+            }
         }
-        std::mem::replace(&mut self.extensions, Value::Map(Vec::new()))
+        let mut extensions = std::mem::replace(&mut self.extensions, Value::Map(Vec::new()));
+        if let Value::Map(fields) = &mut extensions
+            && !self.of_spans.is_empty()
+        {
+            let of_spans = Value::Map(std::mem::take(&mut self.of_spans));
+            fields.push((Value::Str("spans".into()), of_spans));
+        }
+        extensions
+    }
+
+    /// Keeps what belongs to a span for the extension of that name, and gives all without the spans' ids.
+    /// Source: distributed `Worker.get_metrics`, `SpansWorkerExtension`.
+    fn apportion(&mut self, digests: Vec<(Value, Value)>) -> Vec<(Value, Value)> {
+        let mut totals: Vec<(Value, Value)> = Vec::with_capacity(digests.len());
+        for (what, amount) in digests {
+            let total = match &what {
+                Value::Array(parts) if has_span(parts) => {
+                    let mut parts = parts.clone();
+                    parts.remove(1);
+                    add(&mut self.of_spans, what, &amount);
+                    Value::Array(parts)
+                }
+                _ => what,
+            };
+            add(&mut totals, total, &amount);
+        }
+        totals
     }
 
     fn story(&self, keys: &[Key]) -> Value {
@@ -195,6 +221,21 @@ impl Driver {
         ];
         fields.extend(own.map(|(name, value)| (Value::Str(name.to_owned()), value)));
         Value::Map(fields)
+    }
+}
+
+/// A measure of a kind that is told by span: context, span, and more.
+fn has_span(parts: &[Value]) -> bool {
+    let context = parts.first().and_then(Value::as_str);
+    parts.len() > 2 && matches!(context, Some("execute" | "p2p"))
+}
+
+/// Adds to what is known of a measure.
+fn add(known: &mut Vec<(Value, Value)>, what: Value, amount: &Value) {
+    let more = amount.as_f64().unwrap_or_default();
+    match known.iter_mut().find(|(name, _)| *name == what) {
+        Some((_, sum)) => *sum = Value::Float(sum.as_f64().unwrap_or_default() + more),
+        None => known.push((what, Value::Float(more))),
     }
 }
 

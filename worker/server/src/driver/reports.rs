@@ -14,26 +14,31 @@ use crate::{
 
 impl Driver {
     pub(super) fn reports(&mut self, generation: u64, message: TaskMessage) {
-        if !self.is_current(generation) {
+        let Some(executor) = self.executor_of(generation) else {
             return;
-        }
+        };
         match message {
             TaskMessage::Wake => {
-                if let Some(executor) = &self.executor {
-                    executor.send_tasks(encode_runs(&[]));
+                if let Some(handle) = self.handle(executor) {
+                    handle.send_tasks(encode_runs(&[]));
                 }
             }
-            TaskMessage::Done(runs) => runs
-                .into_iter()
-                .for_each(|(id, outcome)| self.report(id, outcome)),
+            TaskMessage::Done(runs) => {
+                for (id, outcome) in runs {
+                    self.report(executor, id, outcome);
+                }
+                // A slot is free for those that wait for an executor which is being started.
+                self.start_waiting();
+            }
         }
     }
 
-    fn report(&mut self, id: u64, outcome: Outcome) {
-        let Some(run) = self.running.shift_remove(&id) else {
+    fn report(&mut self, executor: usize, id: u64, outcome: Outcome) {
+        let Some(run) = self.executors[executor].running.shift_remove(&id) else {
             return;
         };
         let (key, actor, span) = (run.key, run.actor, run.span);
+        let mut startstops = run.transfers;
         match outcome {
             Outcome::Value {
                 nbytes,
@@ -45,7 +50,7 @@ impl Driver {
                 cpu,
                 inline,
             } => {
-                let startstops = vec![compute(start, stop)];
+                startstops.push(compute(start, stop));
                 let about = About {
                     typename,
                     type_,
@@ -54,16 +59,14 @@ impl Driver {
                 };
                 let mut entry = Entry {
                     actor,
-                    ..Entry::resident(id, nbytes, about)
+                    ..Entry::resident(id, nbytes, about, executor)
                 };
                 entry.payload = inline.map(inline_payload);
                 if self.core.in_memory(&key) {
                     // Scattered meanwhile: that value counts.
-                    self.drops.push(id);
-                } else if let Some(old) = self.store.insert(key.clone(), entry)
-                    && old.in_executor
-                {
-                    self.drops.push(old.id);
+                    self.executors[executor].drops.push(id);
+                } else if let Some(old) = self.store.insert(key.clone(), entry) {
+                    self.drop_from_executors(&old);
                 }
                 if let Some(span) = span {
                     self.digest(&span, &key, "thread-cpu", cpu);
@@ -96,7 +99,11 @@ impl Driver {
                 self.event(EventKind::ExecuteFailed { key, error }, "task-erred");
             }
             Outcome::Reschedule => self.event(EventKind::Rescheduled(key), "reschedule"),
-            Outcome::Absent(ids) => self.run_again(key, &ids),
+            Outcome::Absent(ids) => self.run_again(executor, key, &ids),
+            Outcome::NeedsPrimary => {
+                self.primary_prefixes.insert(key.prefix().into_owned());
+                self.run_again(executor, key, &[]);
+            }
         }
     }
 
@@ -109,13 +116,14 @@ impl Driver {
             .or_default() += seconds;
     }
 
-    /// The executor lacks values that it was thought to have: send them along this time.
-    fn run_again(&mut self, key: Key, absent: &[u64]) {
+    /// A run did not come about, perhaps because the executor lacks values that it was thought to have: send them
+    /// along this time.
+    fn run_again(&mut self, executor: usize, key: Key, absent: &[u64]) {
         let mut lost = Vec::new();
         for id in absent {
             if let Some((key, entry)) = self.store.by_id(*id) {
-                entry.in_executor = false;
-                if entry.payload.is_none() && entry.spilled.is_none() {
+                entry.holders.remove(executor);
+                if entry.holders.is_empty() && entry.only_in_executors() {
                     lost.push(key);
                 }
             }

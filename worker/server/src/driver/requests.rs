@@ -1,13 +1,20 @@
 //! What connections ask of the driver, and transfers that end.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
-use oxidask_protocol::{Key, Payload, Value};
+use oxidask_protocol::{Key, Payload, Value, message::worker::StartStop, wire::Omit};
 use oxidask_worker_core::EventKind;
 use tokio::sync::oneshot;
 
-use super::{Driver, RelayReply, Status};
+use super::{Driver, Status};
 use crate::{
+    clock::unix,
     executor::wire::control,
     input::{GetDataReply, Input, Request},
     store::{Entry, MemoryFile, Segment},
@@ -47,12 +54,18 @@ impl Driver {
             let _ = reply.send(GetDataReply::Busy);
             return;
         }
-        self.gather_values(keys, reply);
+        self.gather_values(keys, self.serving.clone(), reply);
     }
 
-    /// Answers with values that are here, as soon as all are in this process's hands.
-    pub(super) fn gather_values(&mut self, keys: Vec<Key>, reply: oneshot::Sender<GetDataReply>) {
-        self.serving.fetch_add(1, Ordering::Relaxed);
+    /// Answers with values that are here, as soon as all are in this process's hands. `count` is one higher until
+    /// whoever gets them is done.
+    pub(super) fn gather_values(
+        &mut self,
+        keys: Vec<Key>,
+        count: Arc<AtomicUsize>,
+        reply: oneshot::Sender<GetDataReply>,
+    ) {
+        count.fetch_add(1, Ordering::Relaxed);
         let (mut ready, mut wanted) = (Vec::new(), Vec::new());
         for key in keys {
             match self.store.get(&key) {
@@ -68,7 +81,7 @@ impl Driver {
                 None => {}
             }
         }
-        let fresh = self.gets.add(ready, wanted, reply, self.serving.clone());
+        let fresh = self.gets.add(ready, wanted, reply, count);
         let (spilled, resident) = fresh.into_iter().partition(|id| self.read_spilled(*id));
         drop::<Vec<u64>>(spilled);
         self.seal(resident);
@@ -88,10 +101,8 @@ impl Driver {
         };
         let (file, inputs) = (file.clone(), self.inputs.clone());
         tokio::task::spawn_blocking(move || {
-            inputs.send(Input::Unspilled {
-                id,
-                read: file.read(),
-            })
+            let read = file.read();
+            inputs.send_blocking(Input::Unspilled { id, read });
         });
         true
     }
@@ -109,21 +120,28 @@ impl Driver {
         }
     }
 
-    /// Ask the executor for header and frames of values.
+    /// Ask executors for header and frames of values that they have.
     pub(super) fn seal(&mut self, ids: Vec<u64>) {
-        if ids.is_empty() {
-            return;
+        let mut by_executor: BTreeMap<usize, Vec<Value>> = BTreeMap::new();
+        for id in ids {
+            let holder = self
+                .store
+                .by_id(id)
+                .and_then(|(_, entry)| entry.holders.first());
+            match holder.filter(|holder| self.executors[*holder].handle.is_some()) {
+                Some(holder) => by_executor
+                    .entry(holder)
+                    .or_default()
+                    .push(Value::Int(id.into())),
+                None => self.gets.value_gone(id),
+            }
         }
-        let Some(executor) = &self.executor else {
-            ids.into_iter().for_each(|id| self.gets.value_gone(id));
-            return;
-        };
-        let ids = ids.into_iter().map(|id| Value::Int(id.into())).collect();
-        executor.send_control(control(
-            "seal",
-            vec![("ids", Value::Array(ids))],
-            Vec::new(),
-        ));
+        for (executor, ids) in by_executor {
+            if let Some(handle) = self.handle(executor) {
+                let fields = vec![("ids", Value::Array(ids))];
+                handle.send_control(control("seal", fields, Vec::new()));
+            }
+        }
     }
 
     /// Keep values that came from outside. Gives their sizes.
@@ -178,28 +196,9 @@ impl Driver {
             segments,
             ..Entry::received(id, nbytes, payload)
         };
-        if let Some(old) = self.store.insert(key, entry)
-            && old.in_executor
-        {
-            self.drops.push(old.id);
+        if let Some(old) = self.store.insert(key, entry) {
+            self.drop_from_executors(&old);
         }
-    }
-
-    pub(super) fn relay(&mut self, op: String, frames: Vec<bytes::Bytes>, reply: RelayReply) {
-        let Some(executor) = self.executor.as_ref().filter(|_| !self.handlers.is_empty()) else {
-            self.early_relays.push((op, frames, reply));
-            self.need_executor();
-            return;
-        };
-        if !self.handlers.contains(&op) {
-            let _ = reply.send(Err("this worker has no such operation".to_owned()));
-            return;
-        }
-        self.last_relay += 1;
-        let id = self.last_relay;
-        let fields = vec![("id", Value::Int(id.into())), ("name", Value::Str(op))];
-        executor.send_control(control("rpc", fields, frames));
-        self.relays.insert(id, reply);
     }
 
     pub(super) fn transferred(&mut self, worker: &Arc<str>, outcome: TransferOutcome) {
@@ -215,6 +214,17 @@ impl Driver {
                     self.receive(key, payload, nbytes, file);
                 }
                 self.meter.transferred(&worker, total, seconds);
+                let stop = unix();
+                for (key, _) in &sizes {
+                    if let Some(entry) = self.store.get_mut(key) {
+                        entry.came = Some(Box::new(StartStop {
+                            action: "transfer".to_owned(),
+                            start: stop - seconds,
+                            stop,
+                            source: Omit(Some(worker.to_string())),
+                        }));
+                    }
+                }
                 self.event(
                     EventKind::Gathered {
                         worker,

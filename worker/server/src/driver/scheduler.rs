@@ -10,18 +10,21 @@ use oxidask_protocol::{
 };
 use oxidask_worker_core::{self as core, Address, EventKind, Priority, RunSpec};
 
-use super::{Driver, End, Status};
+use super::{Driver, End, Status, start::PRIMARY};
 use crate::{executor::wire::control, stream::StreamMessage};
 
 impl Driver {
     pub(super) fn scheduler_says(&mut self, message: StreamMessage) {
         match message {
             StreamMessage::Typed(message) => self.typed(*message),
-            StreamMessage::Raw { op, frames } => match &self.executor {
+            StreamMessage::Raw { op, frames } => match self.handle(PRIMARY) {
+                Some(executor) if executor.is_deaf() => {
+                    tracing::error!(op, "an operation is lost: the executor does not read");
+                }
                 Some(executor) if self.stream_handlers.contains(&op) => {
                     executor.send_control(control("stream", Vec::new(), frames));
                 }
-                None if self.executor_put_off => {
+                None if self.executors_put_off => {
                     // A plugin's operation: only Python knows whether it has a handler.
                     tracing::debug!(op, "an operation for Python has no executor yet");
                 }

@@ -107,7 +107,7 @@ impl NativeThreads {
                 let outcome = catch_unwind(AssertUnwindSafe(|| perform(run, number)))
                     .unwrap_or_else(|panic| NativeOutcome::Failed(panicked(panic.as_ref())));
                 busy.fetch_sub(1, Ordering::Relaxed);
-                inputs.send(Input::Native { id, outcome });
+                inputs.send_blocking(Input::Native { id, outcome });
             }
         };
         match std::thread::Builder::new()

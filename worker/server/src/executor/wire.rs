@@ -184,6 +184,8 @@ pub(crate) enum Outcome {
     Reschedule,
     /// It did not start: the executor lacks these values.
     Absent(Vec<u64>),
+    /// It needs what only the worker's first executor has.
+    NeedsPrimary,
 }
 
 /// What the socket for tasks brings.
@@ -241,6 +243,7 @@ fn decode_report(r: &mut Reader<'_>) -> Result<(u64, Outcome), DecodeError> {
         },
         (2, 2) => Outcome::Reschedule,
         (3, 3) => Outcome::Absent(Vec::decode(r)?),
+        (4, 2) => Outcome::NeedsPrimary,
         _ => {
             return r.fail(oxidask_protocol::DecodeErrorKind::Unexpected {
                 expected: "report of a run",

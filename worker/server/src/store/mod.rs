@@ -1,5 +1,6 @@
 //! The values of this worker: where each is, and what the scheduler is told about it.
 
+mod holders;
 mod mapping;
 mod segments;
 mod spill;
@@ -11,11 +12,12 @@ use hashbrown::HashMap;
 use oxidask_protocol::{Key, Payload, message::worker::StartStop};
 
 use crate::executor::wire::Input;
+pub(crate) use holders::{Holders, MOST_EXECUTORS};
 pub(crate) use mapping::MemoryFile;
 pub(crate) use segments::{Segment, Segments};
 pub(crate) use spill::SpillFile;
 
-/// Frames from this size on go to the executor as a memory file. Unit: bytes.
+/// Frames from this size on go to an executor as a memory file. Unit: bytes.
 const MEMORY_FILE_BYTES: u64 = 1 << 20;
 
 /// What `task-finished` says about a value.
@@ -46,14 +48,14 @@ impl About {
 /// A value.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    /// Its number, by which the executor knows it. Never used twice.
+    /// Its number, by which executors know it. Never used twice.
     pub(crate) id: u64,
     /// `sizeof` the value, as the executor or the sender says.
     pub(crate) nbytes: u64,
     pub(crate) about: About,
-    /// The executor has it too, or alone.
-    pub(crate) in_executor: bool,
-    /// It cannot be serialised, so it never leaves its executor.
+    /// Executors that have it too, or alone.
+    pub(crate) holders: Holders,
+    /// It cannot be serialised, so it never leaves the one executor that has it.
     pub(crate) pinned: bool,
     /// It is an actor: peers get a proxy.
     pub(crate) actor: bool,
@@ -67,16 +69,18 @@ pub(crate) struct Entry {
     pub(crate) spilled: Option<Arc<SpillFile>>,
     /// When it was last used, as a count of uses.
     pub(crate) last_used: u64,
+    /// How it came from a peer, until the first task that uses it has told the scheduler.
+    pub(crate) came: Option<Box<StartStop>>,
 }
 
 impl Entry {
-    /// A value that only the executor has.
-    pub(crate) fn resident(id: u64, nbytes: u64, about: About) -> Self {
+    /// A value that only `executor` has.
+    pub(crate) fn resident(id: u64, nbytes: u64, about: About, executor: usize) -> Self {
         Self {
             id,
             nbytes,
             about,
-            in_executor: true,
+            holders: Holders::one(executor),
             pinned: false,
             actor: false,
             payload: None,
@@ -84,6 +88,7 @@ impl Entry {
             segments: Vec::new(),
             spilled: None,
             last_used: id,
+            came: None,
         }
     }
 
@@ -93,7 +98,7 @@ impl Entry {
             id,
             nbytes,
             about: About::unknown(),
-            in_executor: false,
+            holders: Holders::NONE,
             pinned: false,
             actor: false,
             payload: Some(payload),
@@ -101,12 +106,18 @@ impl Entry {
             segments: Vec::new(),
             spilled: None,
             last_used: id,
+            came: None,
         }
     }
 
-    /// How the executor gets the value with a task; none if it is nowhere.
-    pub(crate) fn input(&mut self) -> Option<Input> {
-        if self.in_executor {
+    /// Nothing of it is in this process's hands or on disk: it ends with the last of its holders.
+    pub(crate) fn only_in_executors(&self) -> bool {
+        self.payload.is_none() && self.spilled.is_none()
+    }
+
+    /// How `executor` gets the value with a task; none if only another one has it.
+    pub(crate) fn input(&mut self, executor: usize) -> Option<Input> {
+        if self.holders.contains(executor) {
             return Some(Input::Resident);
         }
         if let Some(spilled) = &self.spilled {
