@@ -29,9 +29,6 @@ use crate::{DecodeError, msgpack::Writer};
 /// Buffers given to one `writev`.
 const MAX_SLICES: usize = 64;
 
-/// How long a peer's host may leave bytes or probes unanswered (`distributed.comm.timeouts.tcp`).
-const PEER_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// Probes of a silent connection before it is given up.
 const PROBES: u32 = 10;
 
@@ -214,15 +211,18 @@ fn io(peer: &str) -> impl FnOnce(std::io::Error) -> CommError {
     move |source| CommError::Io { peer, source }
 }
 
-/// Lets the system close the connection when the peer's host has not answered for [`PEER_TIMEOUT`], as stock Dask
-/// does: nothing in the protocol would tell a silent peer from one whose host is gone.
-fn notice_dead_peers(tcp: &TcpStream) -> rustix::io::Result<()> {
-    let interval = PEER_TIMEOUT * 3 / 4 / PROBES;
+/// Lets the system close the connection when the peer's host has not answered for so long, as stock Dask does: nothing
+/// in the protocol would tell a silent peer from one whose host is gone. The system counts probes in whole seconds, so
+/// less than eleven seconds are taken as eleven.
+fn notice_dead_peers(tcp: &TcpStream, silence: Duration) -> rustix::io::Result<()> {
+    let silence = silence.max(Duration::from_secs(u64::from(PROBES) + 1));
+    let interval = Duration::from_secs((silence.as_secs() * 3 / 4 / u64::from(PROBES)).max(1));
     sockopt::set_socket_keepalive(tcp, true)?;
-    sockopt::set_tcp_keepidle(tcp, PEER_TIMEOUT - interval * PROBES)?;
+    sockopt::set_tcp_keepidle(tcp, silence - interval * PROBES)?;
     sockopt::set_tcp_keepintvl(tcp, interval)?;
     sockopt::set_tcp_keepcnt(tcp, PROBES)?;
-    sockopt::set_tcp_user_timeout(tcp, PEER_TIMEOUT.as_millis() as u32)
+    let milliseconds = u32::try_from(silence.as_millis()).unwrap_or(u32::MAX);
+    sockopt::set_tcp_user_timeout(tcp, milliseconds)
 }
 
 enum Socket {
@@ -238,7 +238,7 @@ impl Comm {
         };
         tcp.set_nodelay(true).map_err(io(&peer))?;
         // A system that does not know one of the options can still carry messages.
-        let _ = notice_dead_peers(tcp);
+        let _ = notice_dead_peers(tcp, limits.silence);
         let local = tcp.local_addr().map_err(io(&peer))?;
         let remote = tcp.peer_addr().map_err(io(&peer))?;
         let (input, output) = match socket {
@@ -259,6 +259,7 @@ impl Comm {
         let decoder = FrameDecoder::new(Limits {
             frames: 16,
             message_bytes: 64 * 1024,
+            ..limits
         });
         let mut reader = CommReader {
             input,

@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use oxidask_protocol::DecodeError;
@@ -16,6 +17,8 @@ use tokio::sync::mpsc;
 const LIMITS: Limits = Limits {
     frames: 1 << 24,
     message_bytes: 64 << 30,
+    // A socket of this machine is not silent because of the network.
+    silence: Duration::MAX,
 };
 
 /// Buffers given to one `writev`.

@@ -20,6 +20,7 @@ fuzz_target!(|input: &[u8]| {
     let limits = Limits {
         frames: 1_000_000,
         message_bytes: 64 << 30,
+        ..Limits::default()
     };
     let mut first = None;
     within(stream.len() * PER_BYTE + AHEAD, "frames", || {

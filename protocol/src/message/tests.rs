@@ -158,7 +158,7 @@ proptest! {
         if small {
             stream.iter_mut().enumerate().filter(|(i, _)| i % 8 != 0).for_each(|(_, byte)| *byte = 0);
         }
-        let mut decoder = FrameDecoder::new(Limits { frames: 100, message_bytes: 1 << 20 });
+        let mut decoder = FrameDecoder::new(Limits { frames: 100, message_bytes: 1 << 20, ..Limits::default() });
         decoder.space().0.extend_from_slice(&stream);
         while let Ok(Some(_)) = decoder.poll() {}
     }

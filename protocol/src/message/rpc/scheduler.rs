@@ -535,6 +535,8 @@ wire_ops! {
         "get_story" => GetStory(GetStory),
         /// The whole state.
         "get_cluster_state" => GetClusterState(GetClusterState),
+        /// The scheduler's state alone.
+        "dump_state" => DumpState(GetClusterState),
         /// The whole state into a file.
         "dump_cluster_state_to_url" => DumpClusterStateToUrl(Whole),
         /// Speed of disk, memory, network.
