@@ -57,8 +57,9 @@ const SOAKS: &[Soak] = &[
     },
     Soak {
         name: "versions",
-        sentence: "clients and workers of older versions of dask, or of those named, with our scheduler and worker",
-        run: |tally, _, rest| versions::soak(tally, rest),
+        sentence: "smoke run and tutorial with clients of older versions of dask, or of those named, each with our \
+                   scheduler and with our worker",
+        run: versions::soak,
     },
 ];
 

@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::binaries::Binaries;
 use crate::env::Python;
 use crate::stage::{Report, Tally};
-use crate::{check, kubernetes, soak, wheel, workspace};
+use crate::{check, kubernetes, soak, versions, wheel, workspace};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -57,6 +57,11 @@ const STAGES: &[Stage] = &[
         name: "local clusters",
         needs_kubernetes: false,
         run: local_clusters,
+    },
+    Stage {
+        name: "versions",
+        needs_kubernetes: false,
+        run: versions::oldest,
     },
     Stage {
         name: "conformance",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import time
 
+import distributed
 from distributed import Client, Event, Lock, Queue, Semaphore, Variable, as_completed, wait
 
 
@@ -14,6 +15,19 @@ def results(client: Client) -> None:
     assert client.gather(futures) == [-i for i in range(100)]
     assert client.submit(sum, futures).result(timeout=60) == -4950
     assert sum(future.result() for future in as_completed(futures[:10])) == -45
+
+
+class Opener:
+    """What unpickles it says which version of distributed it has."""
+
+    def __reduce__(self) -> tuple:
+        return eval, ("__import__('distributed').__version__",)
+
+
+def graphs_open_in_their_environment(client: Client) -> None:
+    # Opened with the graph, the object is a text by the time that a worker gets it.
+    opened = client.submit(str, Opener(), pure=False).result(timeout=60)
+    assert opened == distributed.__version__, f"graph opened by {opened}"
 
 
 def errors(client: Client) -> None:
@@ -115,6 +129,7 @@ def workers_that_go(client: Client) -> None:
 #: In order; the last leaves one worker.
 PARTS = [
     results,
+    graphs_open_in_their_environment,
     errors,
     cancelling,
     scattered_data,

@@ -75,6 +75,8 @@ class Aside:
             self.questions.answer(document["id"], document["value"], parts)
         elif op == "call":
             self._call(document["id"], CALLS[document["what"]], document["args"], parts)
+        elif op == "event" and document["hook"] == "amm":
+            self.loop.call_soon_threadsafe(self.facade.extensions["amm"].told, *document["args"])
         elif op == "event":
             self.loop.call_soon_threadsafe(
                 self.facade.plugins.tell, document["hook"], document["args"], document["kwargs"]

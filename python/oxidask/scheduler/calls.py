@@ -109,6 +109,12 @@ async def preload(aside: Aside, call: int, args: dict[str, Any], parts: list[byt
     return Reply()
 
 
+def memory_policies(aside: Aside, call: int, args: dict[str, Any], parts: list[bytearray]) -> Reply:
+    """Starts the policies of the active memory manager that the configuration names, as far as they are Python."""
+    aside.facade.extensions["amm"].add_configured()
+    return Reply()
+
+
 async def close(aside: Aside, call: int, args: dict[str, Any], parts: list[bytearray]) -> Reply:
     """Runs what plugins and preloads want to do at the end."""
     for plugin in aside.facade.plugins.all():
@@ -226,6 +232,7 @@ CALLS: dict[str, Callable[..., Any]] = {
         register_plugin,
         unregister_plugin,
         preload,
+        memory_policies,
         close,
         feed,
         p2p_spec,

@@ -6,12 +6,14 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from oxidask.scheduler.memory_manager import MemoryManager
 from oxidask.scheduler.spans import Spans
 
 if TYPE_CHECKING:
     import asyncio
 
-    from oxidask.scheduler.questions import Questions
+    from oxidask.scheduler.aside import Aside
+    from oxidask.scheduler.facade import SchedulerFacade
 
 RPC_ONLY = frozenset(
     {"events", "locks", "memory_sampler", "multi_locks", "publish", "queues", "replay-tasks", "semaphores", "shuffle"}
@@ -20,42 +22,11 @@ RPC_ONLY = frozenset(
 """Extensions of the stock scheduler that are part of the scheduler itself here."""
 
 
-class MemoryManager:
-    """``extensions["amm"]``."""
-
-    def __init__(self, questions: Questions) -> None:
-        self._questions = questions
-
-    def start(self) -> None:
-        """Has it look for superfluous copies from time to time."""
-        self._questions.rpc("amm_handler", method="start")
-
-    def stop(self) -> None:
-        """Has it no longer look from time to time."""
-        self._questions.rpc("amm_handler", method="stop")
-
-    def run_once(self) -> None:
-        """Has it look once."""
-        self._questions.rpc("amm_handler", method="run_once")
-
-    @property
-    def running(self) -> bool:
-        """Whether it looks from time to time."""
-        return self._questions.rpc("amm_handler", method="running")
-
-    def add_policy(self, policy: Any) -> None:
-        """Policies are Python, and the copies are the scheduler's, which is none."""
-        raise NotImplementedError(
-            f"{policy!r} cannot run here: the scheduler runs outside Python and has the policy ReduceReplicas alone; "
-            "use client.replicate and client.rebalance, or dask's own scheduler"
-        )
-
-
 class Extensions(Mapping):
     """Extensions by name."""
 
-    def __init__(self, questions: Questions) -> None:
-        self._extensions: dict[str, Any] = {"spans": Spans(questions), "amm": MemoryManager(questions)}
+    def __init__(self, aside: Aside, scheduler: SchedulerFacade) -> None:
+        self._extensions: dict[str, Any] = {"spans": Spans(aside.questions), "amm": MemoryManager(aside, scheduler)}
 
     def __getitem__(self, name: str) -> Any:
         try:

@@ -79,7 +79,7 @@ class SchedulerFacade:
         self.tasks = Tasks(aside.questions, self)
         self.plugins = Plugins(aside, self)
         self.preloads: list[Any] = []
-        self.extensions = Extensions(aside.questions)
+        self.extensions = Extensions(aside, self)
         self.status = Status.running
         self._directory: str | None = None
         self._monitor: Any = None

@@ -42,6 +42,8 @@ class Plugins:
         self._facade = facade
         self._plugins: dict[str, Any] = {}
         self._hooks: set[str] = set()
+        # Wanted whatever plugins there are.
+        self._more: set[str] = set()
 
     def __contains__(self, name: object) -> bool:
         return name in self._plugins
@@ -85,8 +87,16 @@ class Plugins:
             raise ValueError(f"Could not find plugin {name!r} among the current scheduler plugins") from None
         self._subscribe()
 
+    def want(self, hook: str, wanted: bool) -> None:
+        """Has events of this kind come, or not, for what is no plugin."""
+        more = self._more | {hook} if wanted else self._more - {hook}
+        if more != self._more:
+            self._more = more
+            self._subscribe()
+
     def _subscribe(self) -> None:
         hooks = {hook for plugin in self._plugins.values() for hook in HOOKS if _overrides(plugin, hook)}
+        hooks |= self._more
         if hooks != self._hooks:
             self._hooks = hooks
             # Asked, not told: the answer means that events flow from here on.

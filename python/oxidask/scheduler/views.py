@@ -50,6 +50,17 @@ class Tasks(Mapping):
     def __contains__(self, key: object) -> bool:
         return bool(self.fetch([key]))
 
+    def items(self) -> list[tuple[Any, TaskView]]:
+        """All tasks, asked for together."""
+        infos = self.fetch(self)
+        self._known.update(infos)
+        self._until = time.monotonic() + FRESH
+        return [(key, TaskView(self, key)) for key in infos]
+
+    def values(self) -> list[TaskView]:
+        """All tasks, asked for together."""
+        return [task for _, task in self.items()]
+
     def __getitem__(self, key: Any) -> TaskView:
         if key not in self:
             raise KeyError(key)
@@ -126,6 +137,11 @@ class TaskView:
     @property
     def dependents(self) -> set[TaskView]:
         return {TaskView(self._tasks, key) for key in self._field("dependents", ())}
+
+    @property
+    def waiters(self) -> set[TaskView]:
+        """Dependents that are to run."""
+        return {task for task in self.dependents if task.state in ("waiting", "queued", "no-worker", "processing")}
 
     @property
     def who_has(self) -> set[WorkerView]:

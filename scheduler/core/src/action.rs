@@ -7,6 +7,7 @@ use oxidask_protocol::{Key, Payload};
 
 use crate::event::{Annotations, TaskError, WorkerStatus};
 use crate::ids::{ClientId, RequestId, WorkerId};
+pub use crate::steal_note::{StealNote, StealOutcome, StealRequested};
 
 /// What to do. Each says which event will answer it, if any.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,6 +81,11 @@ pub enum Action {
         /// The worker.
         worker: WorkerId,
     },
+    /// Write down that tasks failed because no worker could run them in time. Answered by nothing.
+    NoWorkersTimedOut {
+        /// The tasks.
+        keys: Vec<Key>,
+    },
     /// Tell workers that a shuffle is over or failed.
     ShuffleFail {
         /// Those that took part.
@@ -137,6 +143,8 @@ pub enum Action {
     },
     /// A graph was taken in, or refused. Answered by nothing; for the event log and for plugins.
     GraphUpdated(Box<GraphUpdated>),
+    /// Write down what became of moving tasks to idle workers. Answered by nothing.
+    StealNoted(Box<StealNote>),
     /// A task changed its state. Given only while [`observe_transitions`](crate::Core::observe_transitions) is on.
     Transitioned(Box<Transition>),
 }

@@ -35,6 +35,9 @@ pub struct Config {
     pub reduce_replicas: bool,
     /// How often it is looked for superfluous copies.
     pub active_memory_manager_interval: Duration,
+    /// Whether the whole state is compared with its invariants after every event, which takes time in proportion to
+    /// it; a violation is a panic.
+    pub validate: bool,
     /// Transitions kept for stories.
     pub transition_log_length: usize,
     /// Makes the hashes of this process unpredictable to peers; decides nothing.
@@ -64,6 +67,7 @@ impl Default for Config {
             active_memory_manager: true,
             reduce_replicas: true,
             active_memory_manager_interval: Duration::from_secs(2),
+            validate: false,
             transition_log_length: 100_000,
             seed: 0,
         }

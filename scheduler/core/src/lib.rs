@@ -16,6 +16,7 @@ mod replicas;
 mod scaling;
 mod spans;
 mod state;
+mod steal_note;
 mod stealing;
 mod stimulus;
 mod story;
@@ -134,6 +135,10 @@ pub struct Core {
     graphs_observed: bool,
     /// Since when nothing has been to do.
     idle_since: Option<Time>,
+    /// Since when tasks have been ready while no worker runs.
+    no_workers_since: Option<Time>,
+    /// Failed tasks are being tried again. False between events.
+    retrying: bool,
 }
 
 impl Core {
@@ -180,6 +185,8 @@ impl Core {
             draining: false,
             graphs_observed: false,
             idle_since: Some(Time::default()),
+            no_workers_since: None,
+            retrying: false,
             config,
         }
     }
@@ -200,6 +207,12 @@ impl Core {
         self.fill_open_slots();
         self.flush_freed_keys();
         self.note_idleness();
+        self.note_absence();
+        if self.config.validate
+            && let Err(violation) = self.validate()
+        {
+            panic!("{violation}");
+        }
     }
 
     /// The next thing to do, in the order in which it must be done.

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use oxidask_protocol::Key;
 
-use crate::action::Action;
 use crate::action::TaskStateName::{Processing, Released, Waiting};
+use crate::action::{Action, StealNote, StealOutcome, StealRequested};
 use crate::ids::{TaskId, WorkerId};
 use crate::timer::Timer;
 use crate::{Core, IdMap, IdSet};
@@ -20,9 +20,6 @@ const LATENCY: f64 = 0.1;
 
 /// Costs of moving a task, as powers of two of transfer over computing; tasks of a higher level do not move.
 const LEVELS: usize = 15;
-
-/// A task of this expected duration is never worth moving. Unit: seconds.
-const TOO_SHORT: f64 = 0.001;
 
 /// Workers with less work than this are not robbed, unless they are saturated. Unit: seconds.
 const WORTH_ROBBING: f64 = 0.2;
@@ -43,6 +40,8 @@ pub(crate) struct Thefts {
 struct Theft {
     victim: WorkerId,
     thief: WorkerId,
+    /// The thief's address, which is still to be named when it is gone.
+    thief_address: Arc<str>,
     victim_seconds: f64,
     thief_seconds: f64,
     stimulus_id: Arc<str>,
@@ -71,27 +70,55 @@ impl Core {
         if self.draining || thieves.is_empty() || thieves.len() == self.workers.len() {
             return;
         }
-        for (victim, tasks) in self.stealable_by_level(&thieves) {
+        let mut requested = Vec::new();
+        for (level, victim, tasks) in self.stealable_by_level(&thieves) {
             for id in tasks {
+                if thieves.is_empty() {
+                    break;
+                }
                 let Some(thief) = self.best_thief(id, &thieves) else {
                     continue;
                 };
                 if !self.is_worth_stealing(id, victim, thief) {
                     continue;
                 }
+                requested.push(self.request_of(level, id, victim, thief));
                 self.ask_back(id, victim, thief);
                 if !self.is_unoccupied(thief) {
                     thieves.retain(|other| *other != thief);
-                    if thieves.is_empty() {
-                        return;
-                    }
                 }
             }
         }
+        if !requested.is_empty() {
+            self.note_theft(StealNote::Requested(requested));
+        }
+    }
+
+    fn request_of(
+        &self,
+        level: usize,
+        id: TaskId,
+        victim: WorkerId,
+        thief: WorkerId,
+    ) -> StealRequested {
+        let task = &self.tasks[id];
+        StealRequested {
+            level,
+            key: task.key.clone(),
+            cost: self.expected_duration(task.group) + self.transfer_seconds(id, victim),
+            victim: Arc::clone(&self.workers[&victim].address),
+            victim_occupancy: self.expected_occupancy(victim),
+            thief: Arc::clone(&self.workers[&thief].address),
+            thief_occupancy: self.expected_occupancy(thief),
+        }
+    }
+
+    fn note_theft(&mut self, note: StealNote) {
+        self.actions.push_back(Action::StealNoted(Box::new(note)));
     }
 
     /// Tasks that may move, the cheapest to move first: for each level, each victim and its tasks.
-    fn stealable_by_level(&self, thieves: &[WorkerId]) -> Vec<(WorkerId, Vec<TaskId>)> {
+    fn stealable_by_level(&self, thieves: &[WorkerId]) -> Vec<(usize, WorkerId, Vec<TaskId>)> {
         let mut victims: Vec<WorkerId> = self.saturated.iter().copied().collect();
         if victims.is_empty() {
             victims = self.workers.keys().copied().collect();
@@ -111,7 +138,7 @@ impl Core {
             self.expected_occupancy(*b)
                 .total_cmp(&self.expected_occupancy(*a))
         });
-        let mut levels: Vec<Vec<(WorkerId, Vec<TaskId>)>> = vec![Vec::new(); LEVELS];
+        let mut levels: Vec<Vec<(usize, WorkerId, Vec<TaskId>)>> = vec![Vec::new(); LEVELS];
         for victim in victims {
             let mut of_victim: Vec<Vec<TaskId>> = vec![Vec::new(); LEVELS];
             for id in &self.workers[&victim].processing {
@@ -124,7 +151,7 @@ impl Core {
                 .enumerate()
                 .filter(|(_, tasks)| !tasks.is_empty())
             {
-                levels[level].push((victim, tasks));
+                levels[level].push((level, victim, tasks));
             }
         }
         levels.into_iter().flatten().collect()
@@ -138,7 +165,8 @@ impl Core {
         let worker = &self.workers[&victim];
         let seconds = self.expected_duration(task.group);
         let begun = worker.long_running.contains(&id) || worker.executing.contains_key(&id);
-        if task.is_actor || begun || self.thefts.asked.contains_key(&id) || seconds <= TOO_SHORT {
+        let fast = self.groups.prefix_of(task.group).fast;
+        if task.is_actor || begun || self.thefts.asked.contains_key(&id) || fast {
             return None;
         }
         if task.dependencies.is_empty() {
@@ -154,10 +182,10 @@ impl Core {
         (level < LEVELS).then_some(level)
     }
 
-    /// The thief on which a task would start soonest, among those that it is restricted to. One that may run
-    /// elsewhere too goes to any when none of these is a thief.
+    /// The thief on which a task would start soonest, among equals the one that holds least; among those that it is
+    /// restricted to. One that may run elsewhere too goes to any when none of these is a thief.
     ///
-    /// Source: distributed `WorkStealing._get_thief`.
+    /// Source: distributed `WorkStealing._get_thief`, `stealing_objective`.
     fn best_thief(&self, id: TaskId, thieves: &[WorkerId]) -> Option<WorkerId> {
         let task = &self.tasks[id];
         let mut allowed = thieves.to_vec();
@@ -171,9 +199,12 @@ impl Core {
             let threads = f64::from(self.workers[worker].nthreads);
             self.expected_occupancy(*worker) / threads + self.transfer_seconds(id, *worker)
         };
-        allowed
-            .into_iter()
-            .min_by(|a, b| start(a).total_cmp(&start(b)))
+        allowed.into_iter().min_by(|a, b| {
+            let held = |worker: &WorkerId| self.workers[worker].nbytes;
+            start(a)
+                .total_cmp(&start(b))
+                .then_with(|| held(a).cmp(&held(b)))
+        })
     }
 
     fn is_worth_stealing(&self, id: TaskId, victim: WorkerId, thief: WorkerId) -> bool {
@@ -218,12 +249,12 @@ impl Core {
         let theft = Theft {
             victim,
             thief,
+            thief_address: Arc::clone(&self.workers[&thief].address),
             victim_seconds: compute + self.transfer_seconds(id, victim),
             thief_seconds: compute + self.transfer_seconds(id, thief),
             stimulus_id: Arc::clone(&stimulus_id),
         };
-        self.thefts.count(&theft, 1);
-        self.thefts.asked.insert(id, theft);
+        self.thefts.begin(id, theft);
         let key = self.tasks[id].key.clone();
         self.actions.push_back(Action::StealRequest {
             worker: victim,
@@ -250,30 +281,60 @@ impl Core {
         let Some(id) = self.tasks.find(key) else {
             return;
         };
-        let Some(theft) = self.thefts.asked.get(&id).cloned() else {
-            return;
+        let outcome = match self.thefts.asked.get(&id).cloned() {
+            None => StealOutcome::Aborted,
+            Some(theft) if *theft.stimulus_id != *stimulus_id || theft.victim != worker => {
+                StealOutcome::Stale
+            }
+            Some(theft) => {
+                self.end_theft(id);
+                self.settle(id, theft, state)
+            }
         };
-        if *theft.stimulus_id != *stimulus_id || theft.victim != worker {
-            return;
+        if let Some(victim) = self.workers.get(&worker) {
+            let note = StealNote::Answered {
+                outcome,
+                key: key.clone(),
+                state: state.map(ToOwned::to_owned),
+                victim: Arc::clone(&victim.address),
+                stimulus_id: stimulus_id.into(),
+            };
+            self.note_theft(note);
         }
-        self.end_theft(id);
-        let Theft { victim, thief, .. } = theft;
+    }
+
+    /// Does what the answer to a request asks for.
+    fn settle(&mut self, id: TaskId, theft: Theft, state: Option<&str>) -> StealOutcome {
+        let Theft {
+            victim,
+            thief,
+            thief_address,
+            ..
+        } = theft;
         if self.tasks[id].state != Processing || self.tasks[id].processing_on != Some(victim) {
-            return;
+            return StealOutcome::Aborted;
         }
         match state {
             // Given up: the thief gets it.
             Some("waiting" | "ready" | "constrained")
                 if self.running.contains(&thief) && !self.draining =>
             {
-                self.hand_over(id, victim, thief)
+                self.hand_over(id, victim, thief);
+                StealOutcome::Confirmed(thief_address)
             }
             // Given up, but the thief is gone; or the worker does not know it any more.
             Some("waiting" | "ready" | "constrained" | "released") | None => {
-                self.recommend(id, Released)
+                self.recommend(id, Released);
+                StealOutcome::Rescheduled {
+                    thief: thief_address,
+                    thief_is_gone: !self.workers.contains_key(&thief),
+                }
             }
-            // It has begun.
-            Some(_) => {}
+            // It has begun, and need not be asked for again.
+            Some(_) => {
+                self.workers[&victim].executing.entry(id).or_insert(0.0);
+                StealOutcome::AlreadyComputing(thief_address)
+            }
         }
     }
 
@@ -286,6 +347,12 @@ impl Core {
 }
 
 impl Thefts {
+    fn begin(&mut self, id: TaskId, theft: Theft) {
+        // Asked for first: while nothing is, nothing is counted.
+        self.asked.insert(id, theft.clone());
+        self.count(&theft, 1);
+    }
+
     /// Counts a move that will happen (1), or one that is off or has happened (−1).
     fn count(&mut self, theft: &Theft, sign: i64) {
         let moves = [

@@ -7,7 +7,7 @@ use std::time::Duration;
 use oxidask_protocol::Key;
 use oxidask_scheduler_core::action::TaskStateName::{NoWorker, Processing, Queued};
 use oxidask_scheduler_core::event::{Annotations, Event, WorkerStatus};
-use oxidask_scheduler_core::testing::{TestCore, annotated, task};
+use oxidask_scheduler_core::testing::{TestCore, annotated, new_worker, task};
 use oxidask_scheduler_core::{ClientId, Config, Unique, WorkerGroup, WorkerId};
 
 fn scatter(t: &mut TestCore, key: &str, nbytes: u64, on: &[u32]) {
@@ -140,4 +140,62 @@ fn while_draining_nothing_is_handed_out_and_afterwards_everything_is() {
     assert_eq!(t.state("y"), Processing);
     t.finish_all();
     assert_eq!(t.reports().len(), 10);
+}
+
+/// `n` tasks of a prefix that lasts so many seconds, on workers of so many threads; how many workers are wanted then for
+/// work of five seconds.
+fn wanted(threads: &[u32], n: usize, seconds: f64, saturation: f64) -> usize {
+    let config = Config {
+        default_task_durations: vec![("slow".into(), seconds)],
+        worker_saturation: saturation,
+        ..Config::default()
+    };
+    let mut t = TestCore::new(config).client(0);
+    for (id, threads) in threads.iter().enumerate() {
+        t.add_worker(id as u32, *threads);
+    }
+    let names: Vec<String> = (0..n).map(|i| format!("slow-{i}")).collect();
+    let tasks = names.iter().map(|name| task(name, &[])).collect();
+    t.submit(
+        0,
+        tasks,
+        &names.iter().map(String::as_str).collect::<Vec<_>>(),
+    );
+    t.core.adaptive_target(5.0)
+}
+
+#[test]
+fn as_many_workers_are_wanted_as_do_the_work_in_time() {
+    for saturation in [1.0, f64::INFINITY] {
+        assert_eq!(wanted(&[], 0, 1.0, saturation), 0, "nothing to do");
+        assert_eq!(wanted(&[], 1, 0.5, saturation), 1);
+        assert_eq!(wanted(&[], 100, 0.5, saturation), 10, "50 s of work");
+        assert_eq!(wanted(&[1, 1], 0, 1.0, saturation), 0, "all may go");
+    }
+}
+
+#[test]
+fn no_more_workers_are_wanted_than_there_are_tasks() {
+    for saturation in [1.0, f64::INFINITY] {
+        assert_eq!(wanted(&[], 10, 1000.0, saturation), 10);
+        assert_eq!(wanted(&[], 200, 1000.0, saturation), 200);
+    }
+}
+
+#[test]
+fn threads_are_counted_by_what_workers_have_on_average() {
+    assert_eq!(wanted(&[5], 10, 1000.0, 1.1), 2);
+    assert_eq!(wanted(&[5], 200, 1000.0, 1.1), 40);
+}
+
+#[test]
+fn twice_the_workers_are_wanted_when_memory_is_short() {
+    let mut t = TestCore::default().client(0);
+    let mut small = new_worker(0, 1);
+    small.memory_limit = 100;
+    t.send(Event::WorkerAdded(small));
+    scatter(&mut t, "x", 59, &[0]);
+    assert_eq!(t.core.adaptive_target(5.0), 1);
+    scatter(&mut t, "y", 10, &[0]);
+    assert_eq!(t.core.adaptive_target(5.0), 2);
 }

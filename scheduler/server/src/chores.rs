@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use oxidask_protocol::Value;
 use oxidask_protocol::message::rpc::RestartWorkers;
 use oxidask_protocol::wire::Seconds;
+use oxidask_protocol::{Key, Value};
 use oxidask_scheduler_core::WorkerId;
 use tokio::sync::mpsc;
 use tracing::warn;
@@ -23,8 +23,17 @@ pub async fn run(server: Arc<Server>, mut chores: mpsc::UnboundedReceiver<Chore>
             Chore::WorkerTimedOut(worker) => {
                 tokio::spawn(worker_timed_out(Arc::clone(&server), worker));
             }
+            Chore::NoWorkers(keys) => no_workers(&server, &keys),
         }
     }
+}
+
+fn no_workers(server: &Server, keys: &[Key]) {
+    let event = Value::map([
+        ("action", Value::from("no-workers-timeout-exceeded")),
+        ("keys", Value::Set(keys.iter().map(Value::from).collect())),
+    ]);
+    coordinate::log_event(server, &mut server.driver(), &["scheduler"], &event);
 }
 
 /// How long nannies may take to kill a worker that has been silent.

@@ -1,9 +1,11 @@
 //! From command line and configuration to the settings of the server.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use oxidask_protocol::address::Scheme;
+use oxidask_protocol::frame::Limits;
 use oxidask_scheduler_core as core;
 use oxidask_settings::tls::{Role, TlsFiles};
 use oxidask_settings::{Config, Tree, parse_duration};
@@ -73,8 +75,23 @@ pub fn settings(args: &Args, config: &Config) -> anyhow::Result<(Settings, Vec<S
                 .unwrap_or(defaults.outbox.patience),
             ..defaults.outbox
         },
+        limits: Limits {
+            silence: config
+                .duration("distributed.comm.timeouts.tcp")?
+                .unwrap_or(defaults.limits.silence),
+            ..defaults.limits
+        },
+        backlog: config
+            .count("distributed.comm.socket-backlog")?
+            .and_then(|count| u32::try_from(count).ok())
+            .unwrap_or(defaults.backlog),
         python: args.common.python.clone(),
         graph: graph_intake(args, config)?,
+        interpreters: config
+            .texts("oxidask.graph.interpreters")?
+            .into_iter()
+            .map(PathBuf::from)
+            .collect(),
         preload: preload(args, config)?,
         scheduler_file: args.scheduler_file.clone(),
         pid_file: args.common.pid_file.clone(),
@@ -87,6 +104,7 @@ pub fn settings(args: &Args, config: &Config) -> anyhow::Result<(Settings, Vec<S
         adaptive_target_duration: config
             .duration("distributed.adaptive.target-duration")?
             .unwrap_or(defaults.adaptive_target_duration),
+        python_policies: memory_policies(config)?.1,
         memory_measure: measure(
             config,
             "distributed.scheduler.active-memory-manager.measure",
@@ -207,31 +225,25 @@ fn rebalance_rules(config: &Config) -> anyhow::Result<Rules> {
     })
 }
 
-/// Whether superfluous copies are dropped: that policy is the one that the scheduler has.
-///
-/// # Errors
-/// If another policy is named: its code could not run here.
-fn reduces_replicas(config: &Config) -> anyhow::Result<bool> {
+/// Which policies the active memory manager has: whether superfluous copies are dropped, and whether there are others,
+/// which are Python.
+fn memory_policies(config: &Config) -> anyhow::Result<(bool, bool)> {
     const KEY: &str = "distributed.scheduler.active-memory-manager.policies";
     let Some(policies) = config.tree().get(KEY) else {
-        return Ok(true);
+        return Ok((true, false));
     };
     let Tree::List(policies) = policies else {
         bail!("configuration {KEY} must be a list of classes with their arguments, not {policies}");
     };
+    let (mut reduces, mut others) = (false, false);
     for policy in policies {
-        let class = match policy.get("class") {
-            Some(Tree::Text(class)) => class.as_str(),
+        match policy.get("class") {
+            Some(Tree::Text(class)) if class == REDUCE_REPLICAS => reduces = true,
+            Some(Tree::Text(_)) => others = true,
             _ => bail!("configuration {KEY}: {policy} names no class"),
-        };
-        if class != REDUCE_REPLICAS {
-            bail!(
-                "configuration {KEY} names {class}, but the scheduler runs outside Python and has {REDUCE_REPLICAS} \
-                 alone; leave the other out, or use dask's own scheduler"
-            );
         }
     }
-    Ok(!policies.is_empty())
+    Ok((reduces, others))
 }
 
 fn extension_limits(config: &Config) -> anyhow::Result<ExtensionLimits> {
@@ -311,12 +323,13 @@ fn core_config(config: &Config) -> anyhow::Result<core::Config> {
             "active-memory-manager.interval",
             defaults.active_memory_manager_interval,
         )?,
-        reduce_replicas: reduces_replicas(config)?,
+        reduce_replicas: memory_policies(config)?.0,
         rootish_dependencies: count("rootish-taskgroup", defaults.rootish_dependencies)?,
         rootish_dependency_tasks: count(
             "rootish-taskgroup-dependencies",
             defaults.rootish_dependency_tasks,
         )?,
+        validate: config.bool(&key("validate"))?.unwrap_or(defaults.validate),
         transition_log_length: config
             .count("distributed.admin.low-level-log-length")?
             .unwrap_or(LOW_LEVEL_LOG_LENGTH),

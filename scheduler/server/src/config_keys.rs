@@ -48,6 +48,7 @@ pub(crate) const KEYS: &[KeyRow] = &[
         "500ms",
         Honoured,
     ),
+    row("distributed.scheduler.validate", "false", Honoured),
     row("distributed.scheduler.work-stealing", "true", Honoured),
     row(
         "distributed.scheduler.work-stealing-interval",
@@ -87,6 +88,7 @@ pub(crate) const KEYS: &[KeyRow] = &[
     row("distributed.admin.low-level-log-length", "1000", Honoured),
     row("distributed.comm.default-scheme", "tcp", Honoured),
     row("distributed.comm.require-encryption", "null", Honoured),
+    row("distributed.comm.socket-backlog", "2048", Honoured),
     row("distributed.comm.timeouts.connect", "30s", Honoured),
     row("distributed.comm.timeouts.tcp", "30s", Honoured),
     row("distributed.comm.tls.ca-file", "null", Honoured),
@@ -147,7 +149,6 @@ pub(crate) const KEYS: &[KeyRow] = &[
         "true",
         Ignored,
     ),
-    row("distributed.scheduler.validate", "false", Ignored),
     row(
         "distributed.admin.log-format",
         "%(asctime)s - %(name)s - %(levelname)s - %(message)s",
@@ -162,7 +163,6 @@ pub(crate) const KEYS: &[KeyRow] = &[
         Ignored,
     ),
     row("distributed.comm.shard", "64MiB", Ignored),
-    row("distributed.comm.socket-backlog", "2048", Ignored),
     row("distributed.comm.ucx", "null", Ignored),
     row(
         "distributed.comm.zstd",

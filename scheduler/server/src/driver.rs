@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 use oxidask_protocol::{Key, Value};
-use oxidask_scheduler_core::action::{GraphUpdated, Transition};
+use oxidask_scheduler_core::action::{GraphUpdated, StealNote, Transition};
 use oxidask_scheduler_core::event::WorkerStatus;
 use oxidask_scheduler_core::{Action, ClientId, Config, Core, Event, RequestId, Time, WorkerId};
 use rustc_hash::FxHashMap;
@@ -24,6 +24,8 @@ use crate::translate::{to_client, to_worker};
 pub enum Chore {
     /// A worker has been silent for too long: restart it through its nanny, or remove it.
     WorkerTimedOut(WorkerId),
+    /// No worker could run these tasks in time, which is to be logged.
+    NoWorkers(Vec<Key>),
 }
 
 /// The outcome of a retirement.
@@ -65,6 +67,8 @@ pub struct Driver {
     aside: Aside,
     /// Graphs that were handed in, and what became of them.
     graphs: Vec<GraphUpdated>,
+    /// What is to be logged about tasks that move.
+    steal_notes: Vec<StealNote>,
     /// Watched keys that were forgotten.
     forgotten: Vec<Key>,
     /// Counts changes of the set of workers and of their states.
@@ -93,6 +97,7 @@ impl Driver {
             timer,
             aside,
             graphs: Vec::new(),
+            steal_notes: Vec::new(),
             forgotten: Vec::new(),
             worker_changes: watch::Sender::new(0),
         }
@@ -211,6 +216,7 @@ impl Driver {
                     }
                 }
                 Action::WorkerTimedOut { worker } => self.chore(Chore::WorkerTimedOut(worker)),
+                Action::NoWorkersTimedOut { keys } => self.chore(Chore::NoWorkers(keys)),
                 Action::Report { client, report } => {
                     if let Some(outbox) = self.clients.get(client).and_then(|c| c.outbox.as_ref()) {
                         outbox.send(|w| to_client::report(w, &report));
@@ -249,6 +255,7 @@ impl Driver {
                     self.tell_graph(&graph);
                     self.graphs.push(*graph);
                 }
+                Action::StealNoted(note) => self.steal_notes.push(*note),
                 Action::Transitioned(transition) => self.tell_transition(&transition),
             }
         }
@@ -315,6 +322,11 @@ impl Driver {
     /// What became of the graphs that were handed in since the last call.
     pub fn take_graphs(&mut self) -> Vec<GraphUpdated> {
         std::mem::take(&mut self.graphs)
+    }
+
+    /// What is to be logged about tasks that moved since the last call.
+    pub fn take_steal_notes(&mut self) -> Vec<StealNote> {
+        std::mem::take(&mut self.steal_notes)
     }
 
     /// Has [`take_forgotten`](Self::take_forgotten) say so once the task of this key is forgotten.

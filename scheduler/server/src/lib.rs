@@ -28,6 +28,7 @@ pub mod rpc;
 pub mod run;
 pub mod server;
 pub mod settings;
+pub mod steal_log;
 pub mod task_metadata;
 pub mod task_stream;
 pub mod translate;

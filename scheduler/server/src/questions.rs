@@ -7,9 +7,11 @@ use oxidask_protocol::message::encode_one;
 use oxidask_protocol::{Key, Value};
 use oxidask_scheduler_core::action::TaskStateName;
 use oxidask_scheduler_core::view::TaskView;
+use oxidask_scheduler_core::{Event, WorkerId};
 use tokio::sync::mpsc;
 
 use crate::aside::{Question, TaskInfo};
+use crate::clock::unix_time;
 use crate::conn::request;
 use crate::driver::Driver;
 use crate::rpc::{self, plugins};
@@ -39,6 +41,14 @@ pub async fn run(server: Arc<Server>, mut questions: mpsc::UnboundedReceiver<Que
                 plugins::observe(&server);
                 let _ = reply.send(());
             }
+            Question::Replicas {
+                acquire,
+                drop,
+                reply,
+            } => {
+                move_replicas(&mut server.driver(), acquire, drop);
+                let _ = reply.send(());
+            }
             Question::TaskCount { reply } => {
                 let _ = reply.send(server.driver().core().task_count() as u64);
             }
@@ -57,6 +67,28 @@ pub async fn run(server: Arc<Server>, mut questions: mpsc::UnboundedReceiver<Que
             }
         }
     }
+}
+
+/// Has copies made and dropped. Workers that have left meanwhile are passed over.
+fn move_replicas(driver: &mut Driver, acquire: Vec<(Key, String)>, drop: Vec<(Key, String)>) {
+    let stimulus_id: Arc<str> = format!("active_memory_manager-{}", unix_time()).into();
+    let known = |pairs: Vec<(Key, String)>, driver: &Driver| -> Vec<(Key, WorkerId)> {
+        let pairs = pairs.into_iter();
+        pairs
+            .filter_map(|(key, address)| Some((key, driver.workers.by_address(&address)?.id)))
+            .collect()
+    };
+    let (acquire, drop) = (known(acquire, driver), known(drop, driver));
+    driver.handle_all([
+        Event::ReplicateTo {
+            targets: acquire,
+            stimulus_id: Arc::clone(&stimulus_id),
+        },
+        Event::ReplicasDropped {
+            targets: drop,
+            stimulus_id,
+        },
+    ]);
 }
 
 fn tasks(driver: &Driver, keys: Vec<Key>, closure: bool) -> Vec<TaskInfo> {

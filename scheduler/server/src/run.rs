@@ -16,9 +16,6 @@ use crate::server::{Addresses, Server};
 use crate::settings::Settings;
 use crate::{chores, control, idle, questions};
 
-/// Connections that the system may hold until they are accepted.
-const BACKLOG: u32 = 4096;
-
 /// Listens, tells where (`ready`), and runs until a signal or `terminate` ends it.
 ///
 /// # Errors
@@ -33,7 +30,7 @@ pub async fn run(
     let mut contact = Vec::new();
     let mut listeners = Vec::new();
     for address in server.settings.listen.clone() {
-        let listener = bind(&address).await?;
+        let listener = bind(&address, server.settings.backlog).await?;
         let port = listener.local_addr()?.port();
         contact.push(contact_address(&server.settings, &address, port).to_string());
         let tls = match address.scheme {
@@ -105,8 +102,13 @@ pub async fn run(
     Ok(())
 }
 
-/// Runs the modules of `--preload` in the process beside the scheduler.
+/// Runs the modules of `--preload`, and policies of the memory manager, in the process beside the scheduler.
 async fn preload(server: &Server) -> anyhow::Result<()> {
+    if server.settings.python_policies {
+        server.aside.memory_policies().await.context(
+            "failed to start the policies of distributed.scheduler.active-memory-manager",
+        )?;
+    }
     if server.settings.preload.is_empty() {
         return Ok(());
     }
@@ -181,7 +183,7 @@ async fn close(server: &Arc<Server>) {
     tokio::task::yield_now().await;
 }
 
-async fn bind(address: &Address) -> anyhow::Result<TcpListener> {
+async fn bind(address: &Address, backlog: u32) -> anyhow::Result<TcpListener> {
     let host = if address.host.is_empty() {
         "0.0.0.0"
     } else {
@@ -200,7 +202,7 @@ async fn bind(address: &Address) -> anyhow::Result<TcpListener> {
         socket.set_reuseaddr(true)?;
         match socket
             .bind(socket_address)
-            .and_then(|()| socket.listen(BACKLOG))
+            .and_then(|()| socket.listen(backlog))
         {
             Ok(listener) => return Ok(listener),
             Err(error) => last = Some(error),

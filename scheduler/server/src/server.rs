@@ -16,11 +16,12 @@ use crate::conn::outbox::Flusher;
 use crate::conn::pool::Pool;
 use crate::coordinate::{self, Coordination};
 use crate::driver::{Chore, Driver};
-use crate::graph::GraphIntake;
+use crate::graph::Environments;
 use crate::plugins::Plugins;
 use crate::rpc::memory_sampler::Samplings;
 use crate::rpc::shuffle::Shuffles;
 use crate::settings::Settings;
+use crate::steal_log;
 
 /// One scheduler. Connections, the HTTP server and the control service each hold it.
 #[derive(Debug)]
@@ -49,7 +50,7 @@ pub struct Server {
     /// Done once the intake was told to get ready.
     pub warmed: Once,
     /// Turns graphs of Python clients into tasks.
-    pub intake: GraphIntake,
+    pub intake: Environments,
     /// Locks, queues, variables, events, topics and so on.
     pub coordination: Coordination,
     /// Memory samplings under way.
@@ -114,7 +115,7 @@ impl Server {
             timer,
             shutdown: CancellationToken::new(),
             warmed: Once::new(),
-            intake: GraphIntake::new(settings.graph.clone()),
+            intake: Environments::new(&settings.graph, &settings.interpreters),
             coordination: Coordination::new(&settings.extensions),
             samplings: Samplings::default(),
             shuffles: Shuffles::default(),
@@ -206,7 +207,9 @@ impl Server {
                 () = self.timer.notified() => {}
                 () = tokio::time::sleep_until(at) => {
                     if core == Some(deadline) {
-                        self.driver().handle(Event::Tick);
+                        let mut driver = self.driver();
+                        driver.handle(Event::Tick);
+                        steal_log::write(self, &mut driver);
                     }
                     if extensions == Some(deadline) {
                         coordinate::expire(self);

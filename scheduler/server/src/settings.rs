@@ -39,6 +39,8 @@ pub struct Settings {
     pub outbox: OutboxLimits,
     /// Time for a new connection to say who it is, and to be opened by us (`distributed.comm.timeouts.connect`).
     pub connect_timeout: Duration,
+    /// Connections that the system may hold until they are accepted (`distributed.comm.socket-backlog`).
+    pub backlog: u32,
     /// Connections that have not completed the handshake.
     pub max_handshakes: usize,
     /// Requests and streams that may be open at once.
@@ -47,6 +49,9 @@ pub struct Settings {
     pub python: Option<PathBuf>,
     /// How graphs are taken in (`oxidask.graph`); its interpreter is the one above.
     pub graph: IntakeConfig,
+    /// Interpreters of other environments, for graphs of clients that have their versions
+    /// (`oxidask.graph.interpreters`).
+    pub interpreters: Vec<PathBuf>,
     /// Modules to run at the start in the scheduler's Python process, with their arguments.
     pub preload: Vec<(String, Vec<String>)>,
     /// File that gets the identity of the scheduler as JSON.
@@ -59,6 +64,8 @@ pub struct Settings {
     pub adaptive_target_duration: Duration,
     /// Which of a worker's memory the active memory manager looks at.
     pub memory_measure: Measure,
+    /// Whether the active memory manager has policies that are Python.
+    pub python_policies: bool,
     /// When `rebalance` moves data.
     pub rebalance: Rules,
     /// Limits of locks, events, topics and so on.
@@ -87,15 +94,18 @@ impl Default for Settings {
             limits: Limits::default(),
             outbox: OutboxLimits::default(),
             connect_timeout: Duration::from_secs(30),
+            backlog: 2048,
             max_handshakes: 4096,
             max_connections: 100_000,
             python: None,
             graph: IntakeConfig::default(),
+            interpreters: Vec::new(),
             preload: Vec::new(),
             scheduler_file: None,
             pid_file: None,
             idle_timeout: None,
             adaptive_target_duration: Duration::from_secs(5),
+            python_policies: false,
             memory_measure: Measure::default(),
             rebalance: Rules::default(),
             extensions: ExtensionLimits::default(),

@@ -117,7 +117,9 @@ async fn answer_questions(mut questions: mpsc::UnboundedReceiver<Question>) {
                 };
                 reply.send(message(&answer)).unwrap();
             }
-            Question::HooksChanged { reply } => drop(reply.send(())),
+            Question::HooksChanged { reply } | Question::Replicas { reply, .. } => {
+                let _ = reply.send(());
+            }
             Question::TaskCount { reply } => reply.send(2).unwrap(),
             Question::TaskKeys { reply } => {
                 reply.send(vec![Key::from("x"), Key::from("y")]).unwrap()

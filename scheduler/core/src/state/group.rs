@@ -19,12 +19,20 @@ pub(crate) struct PrefixId(pub(crate) u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct GroupId(pub(crate) u32);
 
+/// Prefixes for which the user assumes at most this are never stolen. Unit: seconds.
+///
+/// Source: distributed `stealing.fast_tasks`.
+const FAST: f64 = 0.001;
+
 /// What is known of all tasks whose keys share `key_split`.
 #[derive(Debug)]
 pub(crate) struct Prefix {
     pub(crate) name: Arc<str>,
     /// Mean seconds of computing, new ones counting half; `None` if unknown.
     pub(crate) duration: Option<f64>,
+    /// Its tasks are taken as too short to be moved whatever they are measured to take, since the user assumes at
+    /// most [`FAST`] for them.
+    pub(crate) fast: bool,
     /// Longest that a running task was seen to run. Unit: seconds.
     pub(crate) max_exec_time: f64,
     /// Known tasks by state, in the order of `TaskStateName`.
@@ -210,6 +218,7 @@ impl Groups {
         self.prefixes.push(Prefix {
             name,
             duration: None,
+            fast: false,
             max_exec_time: 0.0,
             states: [0; 8],
             totals: PrefixTotals::default(),
@@ -220,7 +229,9 @@ impl Groups {
     /// Assumes a duration for a prefix whose tasks never ran. Unit: seconds.
     pub(crate) fn set_default_duration(&mut self, prefix: &str, seconds: f64) {
         let id = self.prefix(prefix);
-        self.prefixes[id.0 as usize].duration = Some(seconds);
+        let prefix = &mut self.prefixes[id.0 as usize];
+        prefix.duration = Some(seconds);
+        prefix.fast = seconds <= FAST;
     }
 
     pub(crate) fn get(&self, id: GroupId) -> &Group {

@@ -168,10 +168,12 @@ impl Core {
             })
             .collect();
         let retried = self.erred_closure(roots.clone(), |task| &task.dependents);
+        self.retrying = true;
         for id in roots {
             self.recommend(id, Waiting);
         }
         self.run_recommendations();
+        self.retrying = false;
         // What failed with a root goes on with it, but only what leads to something that is wanted shall stay.
         for id in retried.into_iter().rev() {
             let task = &self.tasks[id];

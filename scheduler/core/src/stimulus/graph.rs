@@ -156,7 +156,7 @@ impl Core {
                 }
             };
             let task = &mut self.tasks[id];
-            if task.run_spec.is_some() || !task.who_has.is_empty() {
+            if task.run_spec.is_some() {
                 collisions += usize::from(self.is_collision(id, &dependencies));
                 continue;
             }

@@ -128,6 +128,7 @@ impl Core {
                 .filter(|id| self.is_only_on_leavers(*id))
                 .collect();
             if unique.is_empty() && state.actors.is_empty() {
+                self.give_copies_away(worker);
                 self.end_retirement(retirement, worker, true);
                 continue;
             }
@@ -147,6 +148,23 @@ impl Core {
         let before = std::mem::replace(&mut self.stimulus, stimulus_id);
         self.replicate_to(&wanted);
         self.stimulus = before;
+    }
+
+    /// A worker that may go drops what its own tasks do not need, in case it stays after all. Each has another copy.
+    fn give_copies_away(&mut self, worker: WorkerId) {
+        let is_needed = |id: &TaskId| {
+            let waiters = &self.tasks[*id].waiters;
+            waiters
+                .iter()
+                .any(|waiter| self.tasks[waiter].processing_on == Some(worker))
+        };
+        let has_what = &self.workers[&worker].has_what;
+        let superfluous: Vec<(Key, WorkerId)> = has_what
+            .iter()
+            .filter(|id| !self.tasks[**id].is_actor && !is_needed(id))
+            .map(|id| (self.tasks[*id].key.clone(), worker))
+            .collect();
+        self.drop_replicas(&superfluous);
     }
 
     fn end_retirement(&mut self, retirement: &mut Retirement, worker: WorkerId, may_go: bool) {

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use oxidask_protocol::{Value, exception};
 
-use crate::Core;
 use crate::action::Action;
 use crate::action::TaskStateName::Erred;
 use crate::event::TaskError;
 use crate::ids::{TaskId, WorkerId};
 use crate::state::task::Blame;
 use crate::timer::Timer;
+use crate::{Core, Time};
 
 /// A time-out is noticed at the latest after this share of it has passed once more.
 const SHARE: u32 = 5;
@@ -65,11 +65,23 @@ impl Core {
 
     /// Looks at tasks that nobody can run from time to time while there are any.
     pub(crate) fn watch_unrunnable(&mut self) {
-        let waits =
-            !self.unrunnable.is_empty() || (!self.queued.is_empty() && self.running.is_empty());
+        let waits = !self.unrunnable.is_empty() || self.no_workers_since.is_some();
         if let Some(timeout) = self.config.no_workers_timeout.filter(|_| waits) {
             self.timers
                 .start(Timer::NoWorkers, self.now, timeout / SHARE);
+        }
+    }
+
+    /// Keeps in mind since when there has been no worker for what is ready.
+    ///
+    /// Source: distributed `_refresh_no_workers_since`.
+    pub(crate) fn note_absence(&mut self) {
+        let waits = !self.queued.is_empty() || !self.unrunnable.is_empty();
+        if !waits || !self.running.is_empty() {
+            self.no_workers_since = None;
+        } else if self.no_workers_since.is_none() {
+            self.no_workers_since = Some(self.now);
+            self.watch_unrunnable();
         }
     }
 
@@ -81,43 +93,59 @@ impl Core {
         if self.draining {
             return;
         }
-        let expired: Vec<TaskId> = self
+        let is_over = |since: Time| self.now - since >= timeout;
+        // Where workers were there at first, it is their absence that counts.
+        let absence = self.no_workers_since;
+        let mut expired: Vec<(TaskId, bool)> = self
             .unrunnable
             .iter()
-            .filter(|(_, since)| self.now - **since >= timeout)
-            .map(|(id, _)| *id)
+            .filter(|(_, since)| is_over(**since))
+            .map(|(id, since)| (*id, absence.is_some_and(|absence| absence <= *since)))
             .collect();
-        for id in expired {
-            let task = &self.tasks[id];
-            let seconds = timeout.as_secs_f64();
-            let (pickle, why) = if self.running.is_empty() {
-                (
-                    exception::no_worker(&task.key, seconds),
-                    "without any running workers",
-                )
-            } else {
-                let (workers, resources) =
-                    (task.worker_restrictions(), task.resource_restrictions());
-                (
-                    exception::no_valid_worker(&task.key, workers, resources, seconds),
-                    "for a valid worker",
-                )
-            };
-            let text = format!(
-                "Attempted to run task {:?} but timed out after {seconds} s waiting {why}",
-                task.key
-            );
-            tracing::error!(key = %task.key, "task failed because no worker could run it in time");
-            let error = Arc::new(TaskError {
-                exception: Value::Bin(pickle),
-                traceback: Value::Nil,
-                exception_text: text,
-                traceback_text: String::new(),
-            });
-            let key = task.key.clone();
-            self.tasks[id].blame_on(Arc::new(Blame { key, error }));
-            self.recommend(id, Erred);
+        if absence.is_some_and(is_over) {
+            expired.extend(self.queued.iter().map(|(_, id)| (*id, true)));
         }
+        if expired.is_empty() {
+            return;
+        }
+        let mut keys = Vec::with_capacity(expired.len());
+        for (id, nobody_was_there) in expired {
+            keys.push(self.tasks[id].key.clone());
+            self.fail_for_want_of_workers(id, nobody_was_there, timeout);
+        }
+        self.actions.push_back(Action::NoWorkersTimedOut { keys });
+    }
+
+    /// Source: distributed `NoWorkerError`, `NoValidWorkerError`.
+    fn fail_for_want_of_workers(&mut self, id: TaskId, nobody_was_there: bool, timeout: Duration) {
+        let task = &self.tasks[id];
+        let seconds = timeout.as_secs_f64();
+        let (pickle, why) = if nobody_was_there {
+            (
+                exception::no_worker(&task.key, seconds),
+                "without any running workers",
+            )
+        } else {
+            let (workers, resources) = (task.worker_restrictions(), task.resource_restrictions());
+            (
+                exception::no_valid_worker(&task.key, workers, resources, seconds),
+                "for a valid worker",
+            )
+        };
+        let text = format!(
+            "Attempted to run task {:?} but timed out after {seconds} s waiting {why}",
+            task.key
+        );
+        tracing::error!(key = %task.key, "task failed because no worker could run it in time");
+        let error = Arc::new(TaskError {
+            exception: Value::Bin(pickle),
+            traceback: Value::Nil,
+            exception_text: text,
+            traceback_text: String::new(),
+        });
+        let key = task.key.clone();
+        self.tasks[id].blame_on(Arc::new(Blame { key, error }));
+        self.recommend(id, Erred);
     }
 }
 

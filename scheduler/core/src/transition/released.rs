@@ -20,6 +20,10 @@ impl Core {
             // A placeholder: its graph is still to come.
             return;
         }
+        if !self.retrying && self.blame_erred_dependency(id) {
+            // It failed while nothing was to be done for this task. (What is tried again leaves erred one by one.)
+            return;
+        }
         self.tasks[id].take_failure();
         self.set_state(id, Waiting);
         let mut waiting_on = Set::Empty;
@@ -57,6 +61,8 @@ impl Core {
                 self.recommend(dependent, Erred);
             }
         }
+        // Nothing waits for it any more; what did would otherwise release it when it fails in turn.
+        self.tasks[id].waiters = Default::default();
         self.set_state(id, Erred);
         let key = self.tasks[id].key.clone();
         self.report(

@@ -68,10 +68,13 @@ pub enum Hook {
     ValidWorkersDownscaling,
     /// Arguments: topic, message.
     LogEvent,
+    /// Argument: what the active memory manager was told: `start`, `stop` or `run_once`. Wanted while it has policies
+    /// in the process.
+    MemoryManager,
 }
 
 impl Hook {
-    const ALL: [(Self, &'static str); 9] = [
+    const ALL: [(Self, &'static str); 10] = [
         (Self::Transition, "transition"),
         (Self::UpdateGraph, "update_graph"),
         (Self::AddWorker, "add_worker"),
@@ -81,6 +84,7 @@ impl Hook {
         (Self::Restart, "restart"),
         (Self::LogEvent, "log_event"),
         (Self::ValidWorkersDownscaling, "valid_workers_downscaling"),
+        (Self::MemoryManager, "amm"),
     ];
 
     fn bit(self) -> u32 {
@@ -290,6 +294,17 @@ impl Aside {
         );
         self.call(call.clone()).await?;
         // Kept only now: the process that this very call starts must not run the modules twice.
+        let _ = self.commands.send(Command::KeepPreload(call));
+        Ok(())
+    }
+
+    /// Starts the policies of the active memory manager that the configuration names, as far as they are Python.
+    ///
+    /// # Errors
+    /// If one of them cannot be had.
+    pub async fn memory_policies(&self) -> Result<(), AsideError> {
+        let call = Call::new("memory_policies", [], Vec::new());
+        self.call(call.clone()).await?;
         let _ = self.commands.send(Command::KeepPreload(call));
         Ok(())
     }

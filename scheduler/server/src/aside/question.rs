@@ -44,6 +44,15 @@ pub enum Question {
         /// Answered when what happens is reported accordingly.
         reply: oneshot::Sender<()>,
     },
+    /// Copies of results shall come and go, as a policy of the memory manager suggests.
+    Replicas {
+        /// Key and address of the worker that shall fetch it.
+        acquire: Vec<(Key, String)>,
+        /// Key and address of the worker that shall drop it.
+        drop: Vec<(Key, String)>,
+        /// Answered when the workers have been told.
+        reply: oneshot::Sender<()>,
+    },
     /// An attribute of the scheduler by its Python name: `address`, `id`, `clients`, `idle_since`, `idle_timeout`,
     /// `generation`, `unrunnable`, `total_memory`…
     Attribute {
@@ -119,6 +128,10 @@ pub(super) struct Asked {
     /// Names of hooks, which the driver notes before it passes the question on.
     pub(super) hooks: Vec<String>,
     keys: Vec<Key>,
+    /// Addresses, one for each of `keys`.
+    workers: Vec<String>,
+    /// How many of `keys` are to be fetched; the others are to be dropped.
+    acquire: u64,
     closure: bool,
     name: String,
     parts: Vec<Bytes>,
@@ -132,6 +145,8 @@ impl Asked {
             what: String::new(),
             hooks: Vec::new(),
             keys: Vec::new(),
+            workers: Vec::new(),
+            acquire: 0,
             closure: false,
             name: String::new(),
             parts: frames.get(1..).unwrap_or_default().to_vec(),
@@ -142,6 +157,8 @@ impl Asked {
                 "what" => asked.what = r.str()?.to_owned(),
                 "hooks" => asked.hooks = Vec::decode(&mut r)?,
                 "keys" => asked.keys = Vec::decode(&mut r)?,
+                "workers" => asked.workers = Vec::decode(&mut r)?,
+                "acquire" => asked.acquire = r.uint()?,
                 "closure" => asked.closure = r.bool()?,
                 "name" => asked.name = r.str()?.to_owned(),
                 _ => r.skip()?,
@@ -185,7 +202,21 @@ impl Asked {
             }
             "hooks" => {
                 let (reply, answer) = oneshot::channel();
-                (Question::HooksChanged { reply }, Waiting::Hooks(answer))
+                (Question::HooksChanged { reply }, Waiting::Done(answer))
+            }
+            "replicas" => {
+                let (reply, answer) = oneshot::channel();
+                let mut acquire: Vec<_> = self.keys.into_iter().zip(self.workers).collect();
+                let count = usize::try_from(self.acquire).unwrap_or(usize::MAX);
+                let drop = acquire.split_off(count.min(acquire.len()));
+                (
+                    Question::Replicas {
+                        acquire,
+                        drop,
+                        reply,
+                    },
+                    Waiting::Done(answer),
+                )
             }
             "attribute" => {
                 let (reply, answer) = oneshot::channel();
@@ -209,7 +240,7 @@ enum Waiting {
     Keys(oneshot::Receiver<Vec<Key>>),
     Tasks(oneshot::Receiver<Vec<TaskInfo>>),
     Attribute(oneshot::Receiver<Option<Value>>),
-    Hooks(oneshot::Receiver<()>),
+    Done(oneshot::Receiver<()>),
 }
 
 impl Waiting {
@@ -233,8 +264,8 @@ impl Waiting {
                         .collect(),
                 )
             }
-            Self::Hooks(answer) => {
-                // Dropped: nothing is reported any more, since the scheduler ends.
+            Self::Done(answer) => {
+                // Dropped: nothing is done any more, since the scheduler ends.
                 let _ = answer.await;
                 Value::Nil
             }

@@ -114,7 +114,7 @@ fn what_has_no_effect_is_named_once() {
         &["--show"],
         &[
             ("DASK_DISTRIBUTED__COMM__COMPRESSION", "lz4"),
-            ("DASK_DISTRIBUTED__SCHEDULER__VALIDATE", "True"),
+            ("DASK_DISTRIBUTED__COMM__SHARD", "1MiB"),
             ("DASK_DISTRIBUTED__WORKER__MEMORY__SPILL", "0.5"),
             ("DASK_TCP_TIMEOUT", "30s"),
         ],
@@ -125,7 +125,7 @@ fn what_has_no_effect_is_named_once() {
         [
             "--show and --no-show have no effect (deprecated in Dask)",
             "configuration tcp-timeout is now called distributed.comm.timeouts.tcp",
-            "configuration without effect here: distributed.comm.compression, distributed.scheduler.validate",
+            "configuration without effect here: distributed.comm.compression, distributed.comm.shard",
         ]
     );
 }

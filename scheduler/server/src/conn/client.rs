@@ -27,8 +27,9 @@ use crate::translate::graph::Plan;
 use crate::translate::{graph, to_client};
 use crate::versions;
 
-/// Time that a client waits for the first interpreter before it is told that it is connected.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Time that a client waits for the first interpreter before it is told that it is connected. Clients whose
+/// `comm.timeouts.connect` is 5 s, as in distributed's own tests, must not give up before.
+const PATIENCE: Duration = Duration::from_secs(4);
 
 /// One client's stream.
 struct Stream {
@@ -37,6 +38,8 @@ struct Stream {
     name: Arc<str>,
     outbox: Arc<Outbox>,
     backlog: Backlog,
+    /// As the client stated them: they decide which interpreter opens its graphs.
+    versions: Value,
 }
 
 /// Registers a client and handles what it says until its stream ends. `native`: its graphs need no interpreter.
@@ -76,10 +79,10 @@ pub async fn stream(
         return Ok(());
     }
     let name: Arc<str> = body.client.into();
-    let client =
-        server
-            .driver()
-            .add_client(&name, Some(Arc::clone(&outbox)), body.versions.detached());
+    let versions = body.versions.detached();
+    let client = server
+        .driver()
+        .add_client(&name, Some(Arc::clone(&outbox)), versions.clone());
     info!(client = %name, %peer, "client connected");
     log_client(&server, &mut server.driver(), "add-client", &name);
     let mut stream = Stream {
@@ -88,6 +91,7 @@ pub async fn stream(
         name: Arc::clone(&name),
         outbox,
         backlog: Backlog::default(),
+        versions,
     };
     let reason = stream.run(comm.reader).await;
     info!(client = %name, reason, "client left");
@@ -147,7 +151,8 @@ impl Stream {
             match message {
                 FromClient::UpdateGraph(message) => {
                     let (request, plan) = graph::question(message);
-                    let events = self.server.intake.submit(&self.name, request);
+                    let intake = self.server.intake.of(&self.versions);
+                    let events = intake.submit(&self.name, request);
                     self.backlog.push(Item::Graph(Box::new(PendingGraph {
                         events,
                         plan,
@@ -304,13 +309,21 @@ impl Stream {
                 });
                 coordinate::keys_changed(&self.server, &mut driver);
             }
-            FromClient::CancelKeys(body) => driver.handle(Event::CancelKeys {
-                client,
-                keys: body.keys.keys,
-                force: body.force,
-                reason: body.reason,
-                message: body.msg,
-            }),
+            FromClient::CancelKeys(body) => {
+                let event = Value::map([
+                    ("action", Value::from("cancel")),
+                    ("count", body.keys.keys.len().into()),
+                    ("force", body.force.into()),
+                ]);
+                coordinate::log_event(&self.server, &mut driver, &[&*self.name], &event);
+                driver.handle(Event::CancelKeys {
+                    client,
+                    keys: body.keys.keys,
+                    force: body.force,
+                    reason: body.reason,
+                    message: body.msg,
+                });
+            }
             FromClient::ReportKey(body) => driver.handle(Event::ReportKey {
                 client,
                 key: body.key,

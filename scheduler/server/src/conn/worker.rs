@@ -16,6 +16,7 @@ use tracing::{debug, info, warn};
 use super::outbox::Outbox;
 use crate::clock::unix_time;
 use crate::coordinate;
+use crate::driver::Driver;
 use crate::extensions::topics;
 use crate::membership;
 use crate::peers::{
@@ -24,7 +25,7 @@ use crate::peers::{
 };
 use crate::server::Server;
 use crate::translate::from_worker::{FromWorkers, amounts, seconds};
-use crate::{task_stream, versions};
+use crate::{steal_log, task_stream, versions};
 
 /// Registers a worker and handles what it says until its stream ends.
 pub async fn stream(
@@ -260,7 +261,9 @@ fn messages(
             FromWorker::StatusChange(message) => {
                 driver.handle_all(events.drain(..));
                 debug!(?worker, status = message.status, "worker changed its state");
-                driver.worker_status(worker, WorkerStatus::parse(&message.status));
+                let status = WorkerStatus::parse(&message.status);
+                log_status(server, &mut driver, worker, status, &message.stimulus_id);
+                driver.worker_status(worker, status);
             }
             FromWorker::StealResponse(message) => events.push(Event::StealResponded {
                 worker,
@@ -271,7 +274,12 @@ fn messages(
             FromWorker::KeepAlive(_) => {}
             FromWorker::LogEvent(message) => {
                 if let Ok(topics) = topics(&message.topic) {
-                    coordinate::log_event(server, &mut driver, &topics, &message.msg);
+                    let from = driver
+                        .workers
+                        .get(worker)
+                        .map(|peer| Arc::clone(&peer.address));
+                    let event = signed(message.msg, from.as_deref(), &topics);
+                    coordinate::log_event(server, &mut driver, &topics, &event);
                 }
             }
             FromWorker::CloseStream(_) => {
@@ -285,5 +293,60 @@ fn messages(
         }
     }
     driver.handle_all(events.drain(..));
+    steal_log::write(server, &mut driver);
     Ok(true)
+}
+
+/// Says in the event log that a worker says that it is in another state.
+fn log_status(
+    server: &Server,
+    driver: &mut Driver,
+    worker: WorkerId,
+    status: WorkerStatus,
+    stimulus_id: &str,
+) {
+    let Some(view) = driver.core().worker(worker) else {
+        return;
+    };
+    if view.status == status {
+        return;
+    }
+    let event = Value::map([
+        ("action", Value::from("worker-status-change")),
+        ("prev-status", view.status.as_str().into()),
+        ("status", status.as_str().into()),
+        ("stimulus_id", stimulus_id.into()),
+    ]);
+    coordinate::log_event(server, driver, &[&*view.address], &event);
+}
+
+/// A worker's event with the worker's address, unless its topic is that address. What is no map has no place for it.
+///
+/// Source: distributed `Scheduler.log_worker_event`.
+fn signed(event: Value, from: Option<&str>, topics: &[&str]) -> Value {
+    match (event, from) {
+        (Value::Map(mut fields), Some(from)) if topics != [from] => {
+            let name = Value::from("worker");
+            fields.retain(|(field, _)| *field != name);
+            fields.push((name, from.into()));
+            Value::Map(fields)
+        }
+        (event, _) => event,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_of_a_worker_name_it_unless_their_topic_does() {
+        let event = || Value::map([("worker", Value::from("me")), ("n", 1_u64.into())]);
+        let from = Some("tcp://a:1");
+        let signed_event = Value::map([("n", Value::from(1_u64)), ("worker", "tcp://a:1".into())]);
+        assert_eq!(signed(event(), from, &["topic"]), signed_event);
+        assert_eq!(signed(event(), from, &["tcp://a:1", "all"]), signed_event);
+        assert_eq!(signed(event(), from, &["tcp://a:1"]), event());
+        assert_eq!(signed("text".into(), from, &["topic"]), Value::from("text"));
+    }
 }

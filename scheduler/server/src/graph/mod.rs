@@ -8,6 +8,7 @@
 mod annotations;
 mod answer;
 pub mod dag;
+mod environments;
 mod error;
 mod helper;
 mod intake;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use oxidask_protocol::{Key, Payload};
 
 pub use annotations::{AnnotationError, Annotations};
+pub use environments::Environments;
 pub use error::{GraphError, GraphErrorKind};
 pub use intake::{GraphEvents, GraphIntake, IntakeConfig};
 pub use native::{NativeGraphError, nodes as native_nodes};

@@ -5,6 +5,7 @@ use oxidask_scheduler_core::event::AmmCommand;
 
 use super::reply::raise;
 use super::{Answer, Outcome};
+use crate::aside::Hook;
 use crate::server::Server;
 
 /// `amm_handler`.
@@ -20,5 +21,8 @@ pub(super) fn command(server: &Server, method: &str) -> Outcome {
         }
     };
     server.driver().handle(Event::MemoryManager(command));
+    server
+        .aside
+        .tell(Hook::MemoryManager, vec![method.into()], Vec::new());
     Answer::nil()
 }

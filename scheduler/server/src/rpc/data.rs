@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use oxidask_protocol::message::client::UpdateData;
-use oxidask_protocol::message::rpc::{AddKeys, PutData, Scatter, ToWorkerRpc};
+use oxidask_protocol::message::rpc::{AddKeys, PutData, Retry, Scatter, ToWorkerRpc};
 use oxidask_protocol::wire::{Omit, Pairs};
 use oxidask_protocol::{Key, Payload, Value};
 use oxidask_scheduler_core::action::TaskStateName;
@@ -42,7 +42,8 @@ pub(super) async fn scatter(server: &Arc<Server>, body: Scatter) -> Outcome {
     let placed = put(server, &workers, data).await?;
     {
         let mut driver = server.driver();
-        let client = client.as_deref().map(|name| driver.client(name));
+        let name = client.as_deref();
+        let client = name.map(|name| driver.client(name));
         let data: Vec<(Key, u64, Vec<WorkerId>)> = placed
             .iter()
             .map(|(key, nbytes, worker)| (key.clone(), *nbytes, vec![worker.0]))
@@ -63,6 +64,13 @@ pub(super) async fn scatter(server: &Arc<Server>, body: Scatter) -> Outcome {
     if let Some(copies) = copies {
         super::replicate::copy(server, &keys, copies, &workers, 2).await?;
     }
+    let event = Value::map([
+        ("action", Value::from("scatter")),
+        ("client", client.as_deref().into()),
+        ("count", keys.len().into()),
+    ]);
+    let topics: Vec<&str> = client.as_deref().into_iter().chain(["all"]).collect();
+    coordinate::log_event(server, &mut server.driver(), &topics, &event);
     Answer::of(&keys)
 }
 
@@ -208,9 +216,17 @@ pub(crate) fn data_added(
 }
 
 /// `retry`: tries failed tasks again. Gives the keys that are tried.
-pub(super) fn retry(server: &Server, keys: Vec<Key>) -> Outcome {
+pub(super) fn retry(server: &Server, body: Retry) -> Outcome {
     let mut driver = server.driver();
-    let erred: Vec<Key> = keys
+    if let Some(client) = &body.client.0 {
+        let event = Value::map([
+            ("action", Value::from("retry")),
+            ("count", body.keys.len().into()),
+        ]);
+        coordinate::log_event(server, &mut driver, &[client], &event);
+    }
+    let erred: Vec<Key> = body
+        .keys
         .into_iter()
         .filter(|key| driver.core().task_state(key) == Some(TaskStateName::Erred))
         .collect();

@@ -78,6 +78,14 @@ pub(super) async fn cluster_state(server: &Arc<Server>, exclude: &Value) -> Outc
     ]))
 }
 
+/// `dump_state`: the scheduler's state alone.
+pub(super) fn own_state(server: &Server, exclude: &Value) -> Outcome {
+    Answer::value(with_plain_keys(scheduler_state(
+        server,
+        &Exclude::new(exclude),
+    )))
+}
+
 /// The keys of maps that are lists become texts: who reads a dump may know no other keys.
 fn with_plain_keys(value: Value) -> Value {
     match value {

@@ -83,7 +83,7 @@ pub async fn answer(server: Arc<Server>, call: ToScheduler) -> Outcome {
         }
         ToScheduler::Scatter(body) => data::scatter(server, body).await,
         ToScheduler::UpdateData(body) => data::update_data(server, body),
-        ToScheduler::Retry(body) => data::retry(server, body.keys),
+        ToScheduler::Retry(body) => data::retry(server, body),
         ToScheduler::SetRestrictions(body) => data::set_restrictions(server, body.worker),
         ToScheduler::AddKeys(body) => data::add_keys(server, body),
 
@@ -103,6 +103,7 @@ pub async fn answer(server: Arc<Server>, call: ToScheduler) -> Outcome {
         ToScheduler::Broadcast(body) => broadcast::broadcast(server, body).await,
         ToScheduler::GetStory(body) => story::story(server, &body),
         ToScheduler::GetClusterState(body) => dump::cluster_state(server, &body.exclude).await,
+        ToScheduler::DumpState(body) => dump::own_state(server, &body.exclude),
         ToScheduler::DumpClusterStateToUrl(body) => {
             python::operation(server, "dump_cluster_state_to_url", body.0).await
         }

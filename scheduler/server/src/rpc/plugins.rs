@@ -103,7 +103,7 @@ pub(super) async fn register_scheduler(server: &Arc<Server>, body: RegisterPlugi
         .register_plugin(plugin.clone(), body.name, idempotent)
         .await
         .map_err(refusal)?;
-    server.intake.set_plugin(&name, Some(plugin));
+    server.intake.set_plugin(&name, Some(&plugin));
     Answer::nil()
 }
 

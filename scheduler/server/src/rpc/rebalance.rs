@@ -7,12 +7,11 @@ use std::sync::Arc;
 use futures::future::join_all;
 use oxidask_protocol::message::rpc::Rebalance;
 use oxidask_protocol::{Key, Value};
-use oxidask_scheduler_core::{Event, WorkerId};
+use oxidask_scheduler_core::WorkerId;
 
 use super::data::Named;
-use super::replicate::{WhoHas, gather_on, partial_fail};
+use super::replicate::{WhoHas, drop_copies, gather_on, partial_fail};
 use super::{Answer, Outcome};
-use crate::clock::unix_time;
 use crate::coordinate;
 use crate::driver::Driver;
 use crate::peers::Measure;
@@ -93,6 +92,7 @@ pub(super) async fn rebalance(server: &Arc<Server>, body: Rebalance) -> Outcome 
         (plan(&rules, loads, holds), workers)
     };
     if moves.is_empty() {
+        log(server, &mut server.driver(), &[], &addresses);
         return ok();
     }
     let address_of = |id: WorkerId| {
@@ -110,6 +110,7 @@ pub(super) async fn rebalance(server: &Arc<Server>, body: Rebalance) -> Outcome 
             None => by_recipient.push(((*recipient, to), vec![item])),
         }
     }
+    super::replicate::log_gathers(server, &by_recipient, "rebalance");
     let gathers = by_recipient
         .into_iter()
         .map(|(taker, who_has)| gather_on(server, taker, who_has));
@@ -118,25 +119,36 @@ pub(super) async fn rebalance(server: &Arc<Server>, body: Rebalance) -> Outcome 
     let (mut done, mut failed) = (Vec::new(), Vec::new());
     for (key, sender, recipient) in moves {
         if driver.core().who_has(&key).contains(&recipient) {
-            done.push((key, sender));
+            done.push((key, sender, recipient));
         } else {
             failed.push(key);
         }
     }
-    let event = Value::map([
-        ("action", Value::from("rebalance")),
-        ("moved_keys", done.len().into()),
-    ]);
-    driver.handle(Event::ReplicasDropped {
-        targets: done,
-        stimulus_id: format!("rebalance-{}", unix_time()).into(),
-    });
-    coordinate::log_event(server, &mut driver, &["all"], &event);
+    log(server, &mut driver, &done, &addresses);
+    let moved = done.into_iter().map(|(key, sender, _)| (key, sender));
+    drop_copies(server, &mut driver, moved.collect(), "rebalance");
     // Failures are told only to those who named keys.
     if failed.is_empty() || body.keys.is_none() {
         return ok();
     }
     Answer::value(partial_fail(&failed))
+}
+
+/// Says in the event log how many keys each worker gave and got.
+fn log(server: &Server, driver: &mut Driver, done: &[Move], addresses: &[Named]) {
+    let counts = |side: fn(&Move) -> WorkerId| {
+        Value::map(addresses.iter().filter_map(|(id, address)| {
+            let count = done.iter().filter(|done| side(done) == *id).count();
+            (count > 0).then(|| (&**address, Value::from(count)))
+        }))
+    };
+    let event = Value::map([
+        ("action", Value::from("rebalance")),
+        ("senders", counts(|(_, sender, _)| *sender)),
+        ("recipients", counts(|(_, _, recipient)| *recipient)),
+        ("moved_keys", done.len().into()),
+    ]);
+    coordinate::log_event(server, driver, &["all"], &event);
 }
 
 fn load(

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures::future::join_all;
+use indexmap::IndexMap;
 use oxidask_protocol::message::rpc::{GatherFrom, Replicate, ToWorkerRpc};
 use oxidask_protocol::wire::Pairs;
 use oxidask_protocol::{Key, Value};
@@ -13,6 +14,8 @@ use super::data::Named;
 use super::reply::{Refusal, raise};
 use super::{Answer, Outcome, call, status};
 use crate::clock::unix_time;
+use crate::coordinate;
+use crate::driver::Driver;
 use crate::server::Server;
 
 /// Keys and the addresses of their holders.
@@ -70,16 +73,54 @@ pub(super) async fn replicate(server: &Arc<Server>, body: Replicate) -> Outcome 
                 targets.extend(holders.into_iter().skip(copies).map(|h| (key.clone(), h)));
             }
             if !targets.is_empty() {
-                driver.handle(Event::ReplicasDropped {
-                    targets,
-                    stimulus_id: format!("replicate-{}", unix_time()).into(),
-                });
+                drop_copies(server, &mut driver, targets, "replicate");
             }
         }
     }
     let branching = usize::try_from(body.branching_factor).unwrap_or(usize::MAX);
     copy(server, &body.keys, copies, &workers, branching).await?;
+    let event = Value::map([
+        ("action", Value::from("replicate")),
+        (
+            "workers",
+            Value::array(workers.iter().map(|(_, address)| &**address)),
+        ),
+        ("key-count", body.keys.len().into()),
+        ("branching-factor", body.branching_factor.into()),
+    ]);
+    coordinate::log_event(server, &mut server.driver(), &["all"], &event);
     Answer::nil()
+}
+
+/// Has workers drop copies, and says so in the event log of each.
+pub(super) fn drop_copies(
+    server: &Server,
+    driver: &mut Driver,
+    targets: Vec<(Key, WorkerId)>,
+    why: &str,
+) {
+    let mut by_worker: IndexMap<WorkerId, Vec<Value>> = IndexMap::new();
+    for (key, worker) in &targets {
+        by_worker.entry(*worker).or_default().push(key.into());
+    }
+    let stimulus_id = format!("{why}-{}", unix_time()).into();
+    driver.handle(Event::ReplicasDropped {
+        targets,
+        stimulus_id,
+    });
+    for (worker, keys) in by_worker {
+        let address = driver
+            .workers
+            .get(worker)
+            .map(|peer| Arc::clone(&peer.address));
+        if let Some(address) = address {
+            let event = Value::map([
+                ("action", Value::from("remove-worker-data")),
+                ("keys", Value::Array(keys)),
+            ]);
+            coordinate::log_event(server, driver, &[&*address], &event);
+        }
+    }
 }
 
 /// `{"status": "partial-fail", "keys": …}`.
@@ -136,6 +177,7 @@ pub(super) async fn copy(
         if gathers.is_empty() {
             return Ok(());
         }
+        log_gathers(server, &gathers, "replicate-add");
         let rounds = gathers
             .into_iter()
             .map(|(taker, who_has)| gather_on(server, taker, who_has));
@@ -147,6 +189,22 @@ pub(super) async fn copy(
             );
             return Ok(());
         }
+    }
+}
+
+/// Says in the event log of each taker what it is to fetch.
+pub(super) fn log_gathers(server: &Server, gathers: &[(Named, WhoHas)], action: &str) {
+    let mut driver = server.driver();
+    for ((_, address), who_has) in gathers {
+        let holders = |(key, holders): &(Key, Vec<String>)| {
+            let holders = Value::array(holders.iter().map(String::as_str));
+            (Value::from(key), holders)
+        };
+        let event = Value::map([
+            ("action", Value::from(action)),
+            ("who_has", Value::Map(who_has.iter().map(holders).collect())),
+        ]);
+        coordinate::log_event(server, &mut driver, &[&**address], &event);
     }
 }
 

@@ -13,12 +13,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::join_all;
-use oxidask_protocol::Key;
 use oxidask_protocol::comm::CommError;
 use oxidask_protocol::message::encode_one;
 use oxidask_protocol::message::rpc::{GetData, ToWorkerRpc};
 use oxidask_protocol::msgpack::Writer;
 use oxidask_protocol::wire::KeySet;
+use oxidask_protocol::{Key, Value};
 use oxidask_scheduler_core::{Event, WorkerId};
 use rustc_hash::{FxHashMap, FxHashSet};
 use tracing::{debug, warn};
@@ -26,6 +26,7 @@ use tracing::{debug, warn};
 use super::Answer;
 use super::data::Named;
 use crate::conn::pool::CallError;
+use crate::coordinate;
 use crate::server::Server;
 use part::{Body, Head, Part};
 pub(crate) use relay::relay;
@@ -70,6 +71,11 @@ fn refusal(keys: &[Key]) -> Bytes {
 pub(crate) async fn gather(server: &Arc<Server>, keys: Vec<Key>, room: usize) -> Gathered {
     let room = AtomicUsize::new(room);
     let mut parts: Vec<Part> = Vec::new();
+    let event = Value::map([
+        ("action", Value::from("gather")),
+        ("count", keys.len().into()),
+    ]);
+    coordinate::log_event(server, &mut server.driver(), &["all"], &event);
     let mut seen = FxHashSet::default();
     let mut wanted: Vec<Key> = keys
         .into_iter()
