@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import operator
+import os
 from pathlib import Path
 
-from distributed import Client, performance_report, span, wait
+import distributed.versions
+import pytest
+from distributed import Client, get_worker, performance_report, span, wait
+from distributed.active_memory_manager import ActiveMemoryManagerPolicy
 from distributed.cluster_dump import DumpArtefact
 from distributed.diagnostics import MemorySampler
 from distributed.diagnostics.plugin import SchedulerPlugin
+from distributed.scheduler import NoWorkerError
+from distributed.utils_test import slowinc
 
-from clusters import wait_until
+from clusters import Cluster, wait_until
 
 
 def test_a_story_tells_of_scheduler_and_workers(client: Client):
@@ -30,6 +36,123 @@ def test_the_memory_manager_is_started_and_stopped(client: Client):
     assert client.amm.running()
 
 
+@pytest.mark.skipif("OXIDASK_SCHEDULER" not in os.environ, reason="stock lets in whoever comes")
+def test_a_client_of_another_age_is_told_its_version_and_ours(shared: Cluster, monkeypatch: pytest.MonkeyPatch):
+    versions = distributed.versions.get_versions()
+    versions["packages"]["distributed"] = "2024.12.1"
+    monkeypatch.setattr(distributed.versions, "get_versions", lambda: versions)
+    with pytest.raises(ImportError, match=r"2024\.12\.1.* older .*oxidask .*2025\.4 to 2026\.8"):
+        Client(shared.address, timeout=30)
+
+
+def test_policies_of_users_run_beside_the_scheduler(own: Client):
+    class Twice(ActiveMemoryManagerPolicy):
+        """Keeps two copies of what is called so, and drops nothing."""
+
+        def run(self):
+            for task in self.manager.scheduler.tasks.values():
+                if str(task.key).startswith("twice") and len(task.who_has) == 1:
+                    chosen = yield "replicate", task, None
+                    assert chosen is not None and chosen not in task.who_has
+
+    own.amm.stop()
+    data = own.scatter({"twice": 1, "once": 2}, workers=[next(iter(own.has_what()))])
+    own.run_on_scheduler(lambda dask_scheduler: dask_scheduler.extensions["amm"].add_policy(Twice()))
+    assert len(own.who_has()["twice"]) == 1
+    own.amm.run_once()
+    wait_until(lambda: len(own.who_has()["twice"]) == 2)
+    assert len(own.who_has()["once"]) == 1
+    policies = own.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.extensions["amm"].policies))
+    assert policies == 1
+    del data
+
+
+def test_policies_of_the_configuration_run_regularly(commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "policy_of_a_test.py").write_text(
+        "from distributed.active_memory_manager import ActiveMemoryManagerPolicy\n"
+        "class Everywhere(ActiveMemoryManagerPolicy):\n"
+        "    def __init__(self, prefix):\n"
+        "        self.prefix = prefix\n"
+        "    def run(self):\n"
+        "        for task in self.manager.scheduler.tasks.values():\n"
+        "            if str(task.key).startswith(self.prefix):\n"
+        "                yield 'replicate', task, None\n"
+    )
+    key = "DASK_DISTRIBUTED__SCHEDULER__ACTIVE_MEMORY_MANAGER__"
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.setenv(f"{key}POLICIES", "[{'class': 'policy_of_a_test.Everywhere', 'prefix': 'spread'}]")
+    monkeypatch.setenv(f"{key}INTERVAL", "50ms")
+    with Cluster(commands.scheduler, commands.worker) as cluster:
+        for name in ("a", "b"):
+            cluster.start_worker(name=name)
+        with Client(cluster.address, timeout=30) as client:
+            client.wait_for_workers(2, timeout=30)
+            data = client.scatter({"spread": 1}, workers=[next(iter(client.has_what()))])
+            wait_until(lambda: len(client.who_has()["spread"]) == 2)
+            del data
+
+
+def test_what_is_asked_of_the_scheduler_is_logged(own: Client):
+    (x,) = own.scatter([1])
+    assert own.gather(x) == 1
+    own.replicate([x], n=2)
+    own.rebalance([x])
+    failed = own.submit(operator.truediv, 1, 0)
+    wait(failed)
+    own.retry([failed])
+    own.cancel([failed])
+    events = [event for _, event in own.get_events("all") if isinstance(event, dict)]
+    actions = {event["action"] for event in events}
+    assert {"scatter", "gather", "replicate", "rebalance", "add-worker", "add-client"} <= actions
+    (replicated,) = (event for event in events if event["action"] == "replicate")
+    # Stock puts objects there that no client can read, so that the whole topic is lost.
+    assert set(replicated["workers"]) == set(own.has_what())
+    of_client = {event["action"]: event for _, event in own.get_events(own.id) if isinstance(event, dict)}
+    assert of_client["retry"]["count"] == of_client["cancel"]["count"] == 1
+    assert of_client["cancel"]["force"] is False
+    of_workers = [event for address in own.has_what() for _, event in own.get_events(address)]
+    assert "replicate-add" in {event.get("action") for event in of_workers}
+
+
+def test_events_of_workers_name_them(own: Client):
+    def note() -> None:
+        get_worker().log_event("surface-note", {"n": 1})
+        get_worker().log_event([get_worker().address, "surface-both"], {"n": 2})
+
+    own.submit(note).result(timeout=30)
+    wait_until(lambda: own.get_events("surface-both"))
+    for topic in ("surface-note", "surface-both"):
+        ((_, event),) = own.get_events(topic)
+        assert event["worker"] in own.has_what()
+
+
+def test_moves_of_tasks_are_logged(commands, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__WORK_STEALING_INTERVAL", "20ms")
+    with Cluster(commands.scheduler, commands.worker) as cluster:
+        for name in ("a", "b"):
+            cluster.start_worker(name=name)
+        with Client(cluster.address, timeout=30) as client:
+            client.wait_for_workers(2, timeout=30)
+            futures = client.map(slowinc, range(20), delay=0.05, workers=["a"], allow_other_workers=True)
+            wait(futures)
+            events = [event for _, event in client.get_events("stealing")]
+            assert {event[0] for event in events} >= {"request", "confirm"}
+            (outcome, key, state, victim, thief, stimulus) = next(e for e in events if e[0] == "confirm")
+            assert key in {future.key for future in futures} and {victim, thief} == set(client.has_what())
+            assert (outcome, state) == ("confirm", "ready") and stimulus.startswith("steal-")
+
+
+def test_tasks_without_a_worker_fail_in_time_and_that_is_logged(commands, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__NO_WORKERS_TIMEOUT", "200ms")
+    with Cluster(commands.scheduler, commands.worker) as cluster, Client(cluster.address, timeout=30) as client:
+        future = client.submit(operator.neg, 1, key="surface-nobody")
+        with pytest.raises(NoWorkerError):
+            future.result(timeout=30)
+        events = [event for _, event in client.get_events("scheduler")]
+        (event,) = (event for event in events if event["action"] == "no-workers-timeout-exceeded")
+        assert set(event["keys"]) == {"surface-nobody"}
+
+
 def test_a_dump_holds_tasks_and_workers(client: Client, tmp_path: Path):
     future = client.submit(operator.neg, 1, key="surface-dump")
     wait(future)
@@ -39,6 +162,13 @@ def test_a_dump_holds_tasks_and_workers(client: Client, tmp_path: Path):
         assert "surface-dump" in {task["key"] for task in dump.scheduler_tasks_in_state("memory")}
         assert len(dump.dump["workers"]) == 2
         assert "surface-dump" in [row[0] for row in dump.dump["scheduler"]["transition_log"]]
+
+
+def test_the_scheduler_dumps_its_own_state(client: Client):
+    future = client.submit(operator.neg, 1, key="surface-own-dump")
+    wait(future)
+    state = client.sync(client.scheduler.dump_state, exclude=["events"])
+    assert "surface-own-dump" in state["tasks"] and "events" not in state
 
 
 def test_memory_is_sampled_while_the_block_lasts(client: Client):
