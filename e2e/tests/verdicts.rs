@@ -167,6 +167,7 @@ async fn tasks_that_take_no_time_are_bound_by_the_scheduler() {
 }
 
 #[tokio::test]
+#[ignore = "holds only while nothing else uses the memory: run it alone, on a quiet machine"]
 async fn workers_that_stream_through_memory_are_bound_by_its_bandwidth() {
     let _turn = TURN.lock().await;
     let stream = async |workers: usize| {
