@@ -64,8 +64,7 @@ impl Core {
         let general = general(groups);
         // Tasks with restrictions are never queued.
         if let (Some(n), false) = (general, self.queued.is_empty()) {
-            let ids = self.queued.iter().map(|(_, id)| *id);
-            work[n].seconds += self.seconds_of_parked(ids, self.queued.len());
+            work[n].seconds += self.seconds_of_parked(self.queued.iter(), self.queued.len());
             work[n].tasks += self.queued.len() as u64;
             work[n].parked += self.queued.len() as u64;
         }

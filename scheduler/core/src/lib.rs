@@ -49,6 +49,7 @@ pub use victims::Unique;
 use ids::TaskId;
 use state::Client;
 use state::group::{Groups, PrefixId};
+use state::queue::Queue;
 use state::span::Spans;
 use state::task::{Task, TaskTable};
 use state::worker::Worker;
@@ -84,7 +85,7 @@ pub struct Core {
     /// The pseudo client whose keys nobody waits for.
     fire_and_forget: Option<ClientId>,
     /// Ready root tasks that no worker has a free slot for. All and only tasks in state queued.
-    queued: BTreeSet<((u64, u64, i64), TaskId)>,
+    queued: Queue,
     /// Ready tasks that no worker may run, and since when. All and only tasks in state no-worker.
     unrunnable: BTreeMap<TaskId, Time>,
     /// Workers in state running.
@@ -153,7 +154,7 @@ impl Core {
             workers: IdMap::default(),
             clients: IdMap::default(),
             fire_and_forget: None,
-            queued: BTreeSet::new(),
+            queued: Queue::default(),
             unrunnable: BTreeMap::new(),
             running: BTreeSet::new(),
             idle: BTreeSet::new(),

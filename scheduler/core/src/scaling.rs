@@ -67,11 +67,7 @@ impl Core {
 
     /// Expected seconds of the tasks that no worker has yet.
     fn parked_seconds(&self) -> f64 {
-        let parked = self
-            .queued
-            .iter()
-            .map(|(_, id)| *id)
-            .chain(self.unrunnable.keys().copied());
+        let parked = self.queued.iter().chain(self.unrunnable.keys().copied());
         self.seconds_of_parked(parked, self.queued.len() + self.unrunnable.len())
     }
 

@@ -102,7 +102,7 @@ impl Core {
         let state = task.state;
         ensure!(state != Forgotten, "{key}: forgotten, yet known");
         ensure!(
-            (state == Queued) == self.queued.contains(&(task.rank(), id)),
+            (state == Queued) == self.queued.contains(task.rank(), id),
             "{key}: {state:?} against the queue"
         );
         ensure!(

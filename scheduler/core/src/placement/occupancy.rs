@@ -1,10 +1,9 @@
 //! How busy workers are.
 
 use crate::ids::{TaskId, WorkerId};
-use crate::state::group::GroupId;
+use crate::state::group::{GroupId, PrefixId};
+use crate::state::take_out;
 use crate::{Core, IdMap};
-
-use crate::state::group::PrefixId;
 
 /// A worker with more work per thread than this, and than [`SATURATED`] times the mean, is saturated. Unit: seconds.
 const SATURATED_SECONDS: f64 = 0.4;
@@ -85,7 +84,7 @@ impl Core {
         self.end_theft(id);
         self.end_counting(id, on);
         let worker = &mut self.workers[&on];
-        worker.processing.swap_remove(&id);
+        take_out(&mut worker.processing, &id);
         worker.long_running.swap_remove(&id);
         worker.executing.swap_remove(&id);
         for dependency in self.tasks[id].dependencies.to_vec() {

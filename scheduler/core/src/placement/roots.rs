@@ -103,10 +103,10 @@ impl Core {
 
     /// Short root tasks that a worker gets beyond its slots.
     fn ahead(&self, worker: &Worker) -> usize {
-        let Some((_, next)) = self.queued.first() else {
+        let Some(next) = self.queued.first() else {
             return 0;
         };
-        let group = self.groups.get(self.tasks[*next].group);
+        let group = self.groups.get(self.tasks[next].group);
         let prefix = self.groups.prefix_by_id(group.prefix);
         if prefix.duration.is_none_or(|seconds| seconds > SHORT_TASK) {
             return 0;
@@ -154,9 +154,9 @@ impl Core {
     /// Source: distributed `stimulus_queue_slots_maybe_opened`.
     pub(crate) fn fill_open_slots(&mut self) {
         while !self.draining
-            && let (Some((_, next)), Some((_, worker))) = (self.queued.first(), self.open.first())
+            && let (Some(next), Some((_, worker))) = (self.queued.first(), self.open.first())
         {
-            let (next, worker) = (*next, *worker);
+            let worker = *worker;
             if self.open_slots(&self.workers[&worker]) == 0 {
                 // What may be handed out ahead depends on the task whose turn it is.
                 self.note_open_slots(worker);

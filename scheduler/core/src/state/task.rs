@@ -23,6 +23,9 @@ pub(crate) struct Priority {
     pub(crate) order: i64,
 }
 
+/// A place in the order of tasks: a number for each part of a priority.
+pub(crate) type Rank = (u64, u64, i64);
+
 impl Priority {
     /// That of a task which has none. An `Option` would take eight bytes more for each task.
     const NONE: Self = Self {
@@ -32,7 +35,7 @@ impl Priority {
     };
 
     /// A number per part that orders as the part does, for sorted sets.
-    pub(crate) fn rank(self) -> (u64, u64, i64) {
+    pub(crate) fn rank(self) -> Rank {
         (rank(self.user), rank(self.generation), self.order)
     }
 }
@@ -222,7 +225,7 @@ impl Task {
     }
 
     /// A place in the order of tasks, also for those without priority (scattered data), which come first.
-    pub(crate) fn rank(&self) -> (u64, u64, i64) {
+    pub(crate) fn rank(&self) -> Rank {
         self.priority().map_or((0, 0, 0), Priority::rank)
     }
 
@@ -236,16 +239,39 @@ impl Task {
 /// `validate` checks that every id in every set names a known task.
 #[derive(Debug)]
 pub(crate) struct TaskTable {
-    slots: Vec<Option<Task>>,
+    /// [`CHUNK`] slots each, so that a table that grows moves no task, and one that shrinks gives memory back.
+    chunks: Vec<Chunk>,
+    /// Ids that were given and are not in use.
     free: Vec<TaskId>,
     by_key: HashTable<TaskId>,
     hasher: FixedState,
 }
 
+/// Slots of a chunk.
+const CHUNK: usize = 256;
+
+/// Tasks for which room is kept, so that tasks that come and go one by one cost no allocation.
+const KEPT_KEYS: usize = 4096;
+
+/// Neighbouring slots.
+#[derive(Debug, Default)]
+struct Chunk {
+    /// Tasks in `slots`.
+    tasks: usize,
+    /// None at all while there are no tasks.
+    slots: Box<[Option<Task>]>,
+}
+
+/// Chunk and place of a task.
+fn place(id: TaskId) -> (usize, usize) {
+    let index = id.0 as usize;
+    (index / CHUNK, index % CHUNK)
+}
+
 impl TaskTable {
     pub(crate) fn new(seed: u64) -> Self {
         Self {
-            slots: Vec::new(),
+            chunks: Vec::new(),
             free: Vec::new(),
             by_key: HashTable::new(),
             hasher: FixedState::with_seed(seed),
@@ -262,76 +288,108 @@ impl TaskTable {
     }
 
     pub(crate) fn get(&self, id: TaskId) -> Option<&Task> {
-        self.slots.get(id.0 as usize).and_then(Option::as_ref)
+        let (chunk, slot) = place(id);
+        self.chunks.get(chunk)?.slots.get(slot)?.as_ref()
     }
 
     /// Adds a task whose key is not in the table.
     pub(crate) fn insert(&mut self, task: Task) -> TaskId {
         let hash = self.hasher.hash_one(&task.key);
-        let id = match self.free.pop() {
-            Some(id) => {
-                self.slots[id.0 as usize] = Some(task);
-                id
-            }
-            None => {
-                let index =
-                    u32::try_from(self.slots.len()).expect("fewer than 2^32 tasks fit into memory");
-                self.slots.push(Some(task));
-                TaskId(index)
-            }
-        };
+        let id = self.free.pop().unwrap_or_else(|| {
+            let index = self.by_key.len();
+            TaskId(u32::try_from(index).expect("fewer than 2^32 tasks fit into memory"))
+        });
+        let (chunk, slot) = place(id);
+        if chunk == self.chunks.len() {
+            self.chunks.push(Chunk::default());
+        }
+        let chunk = &mut self.chunks[chunk];
+        if chunk.slots.is_empty() {
+            chunk.slots = std::iter::repeat_with(|| None).take(CHUNK).collect();
+        }
+        chunk.slots[slot] = Some(task);
+        chunk.tasks += 1;
         let Self {
             by_key,
-            slots,
+            chunks,
             hasher,
             ..
         } = self;
-        by_key.insert_unique(hash, id, |id| {
-            let task = slots[id.0 as usize]
-                .as_ref()
-                .expect("every id in the index names a task");
-            hasher.hash_one(&task.key)
-        });
+        by_key.insert_unique(hash, id, |id| hasher.hash_one(&known(chunks, *id).key));
         id
     }
 
     pub(crate) fn remove(&mut self, id: TaskId) -> Option<Task> {
-        let task = self.slots.get_mut(id.0 as usize)?.take()?;
+        let (at, slot) = place(id);
+        let chunk = self.chunks.get_mut(at)?;
+        let task = chunk.slots.get_mut(slot)?.take()?;
+        chunk.tasks -= 1;
+        if chunk.tasks == 0 && at >= KEPT_KEYS / CHUNK {
+            chunk.slots = Box::default();
+        }
         let hash = self.hasher.hash_one(&task.key);
         if let Ok(entry) = self.by_key.find_entry(hash, |other| *other == id) {
             entry.remove();
         }
         self.free.push(id);
-        if self.by_key.is_empty() && self.slots.len() > 4096 {
-            // Nothing refers to any id now; the memory of a large graph goes back.
-            self.slots = Vec::new();
-            self.free = Vec::new();
-            self.by_key = HashTable::new();
-        }
+        self.give_back();
         Some(task)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (TaskId, &Task)> {
-        self.slots
-            .iter()
-            .enumerate()
-            .filter_map(|(i, slot)| Some((TaskId(i as u32), slot.as_ref()?)))
+    /// Gives memory of the index back when little of it is used any more.
+    fn give_back(&mut self) {
+        let capacity = self.by_key.capacity();
+        if capacity <= KEPT_KEYS || self.by_key.len() > capacity / 8 {
+            return;
+        }
+        if self.by_key.is_empty() {
+            // Nothing refers to any id now.
+            self.chunks = Vec::new();
+            self.free = Vec::new();
+        }
+        let Self {
+            by_key,
+            chunks,
+            hasher,
+            ..
+        } = self;
+        by_key.shrink_to(2 * by_key.len(), |id| {
+            hasher.hash_one(&known(chunks, *id).key)
+        });
     }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (TaskId, &Task)> {
+        self.chunks.iter().enumerate().flat_map(|(at, chunk)| {
+            chunk
+                .slots
+                .iter()
+                .enumerate()
+                .filter_map(move |(slot, task)| {
+                    Some((TaskId((at * CHUNK + slot) as u32), task.as_ref()?))
+                })
+        })
+    }
+}
+
+fn known(chunks: &[Chunk], id: TaskId) -> &Task {
+    let (chunk, slot) = place(id);
+    chunks[chunk].slots[slot]
+        .as_ref()
+        .expect("ids in sets name known tasks")
 }
 
 impl Index<TaskId> for TaskTable {
     type Output = Task;
 
     fn index(&self, id: TaskId) -> &Task {
-        self.slots[id.0 as usize]
-            .as_ref()
-            .expect("ids in sets name known tasks")
+        known(&self.chunks, id)
     }
 }
 
 impl IndexMut<TaskId> for TaskTable {
     fn index_mut(&mut self, id: TaskId) -> &mut Task {
-        self.slots[id.0 as usize]
+        let (chunk, slot) = place(id);
+        self.chunks[chunk].slots[slot]
             .as_mut()
             .expect("ids in sets name known tasks")
     }
@@ -378,5 +436,23 @@ mod tests {
         let again = table.insert(Task::new(Key::from("x"), GroupId(0)));
         assert_eq!(table.find(&Key::from("x")), Some(again));
         assert_eq!(table.len(), 100);
+    }
+
+    #[test]
+    fn memory_of_tasks_that_are_gone_is_given_back_though_some_stay() {
+        let mut table = TaskTable::new(1);
+        let ids: Vec<_> = (0..20_000)
+            .map(|i| table.insert(Task::new(Key::from(i), GroupId(0))))
+            .collect();
+        for id in &ids[..ids.len() - 1] {
+            table.remove(*id);
+        }
+        let slots: usize = table.chunks.iter().map(|chunk| chunk.slots.len()).sum();
+        assert!(slots <= KEPT_KEYS + CHUNK, "{slots}");
+        assert!(table.by_key.capacity() <= KEPT_KEYS);
+        assert_eq!(table.find(&Key::from(19_999)), Some(ids[19_999]));
+        assert_eq!(table.iter().count(), 1);
+        let again = table.insert(Task::new(Key::from(5), GroupId(0)));
+        assert_eq!(table.find(&Key::from(5)), Some(again));
     }
 }

@@ -4,6 +4,7 @@ use super::TaskStateName::{Forgotten, Memory, Released, Waiting};
 use crate::Core;
 use crate::action::{Action, Report};
 use crate::ids::{ClientId, TaskId, WorkerId};
+use crate::state::take_out;
 
 impl Core {
     /// A task that was to run no longer does: it waits again if it is needed, else it lets go of its dependencies.
@@ -71,7 +72,7 @@ impl Core {
             self.replicated.swap_remove(&id);
         }
         if let Some(worker) = self.workers.get_mut(&on) {
-            worker.has_what.swap_remove(&id);
+            take_out(&mut worker.has_what, &id);
             worker.nbytes -= u64::try_from(task.nbytes).unwrap_or(0);
         }
     }
@@ -118,7 +119,7 @@ impl Core {
     /// else needs go as well.
     pub(super) fn forget(&mut self, id: TaskId) {
         for client in self.tasks[id].who_wants.to_vec() {
-            self.clients[&client].wants.swap_remove(&id);
+            take_out(&mut self.clients[&client].wants, &id);
             let keys = vec![self.tasks[id].key.clone()];
             let reason = Some("already forgotten".to_owned());
             self.actions.push_back(Action::CancelledKeys {

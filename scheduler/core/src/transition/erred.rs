@@ -6,6 +6,7 @@ use super::TaskStateName::{Erred, Forgotten, Released, Waiting};
 use crate::Core;
 use crate::action::Report;
 use crate::ids::TaskId;
+use crate::state::take_out;
 
 impl Core {
     /// A task fails: what waits for it fails with it, and its clients are told who is to blame.
@@ -68,7 +69,7 @@ impl Core {
         if !task.who_wants.remove(client) {
             return;
         }
-        self.clients[&client].wants.swap_remove(&id);
+        take_out(&mut self.clients[&client].wants, &id);
         if !task.who_wants.is_empty() {
             return;
         }

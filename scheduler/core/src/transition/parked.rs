@@ -6,20 +6,20 @@ use crate::placement::Place;
 
 impl Core {
     pub(super) fn queued_to_released(&mut self, id: TaskId) {
-        self.queued.remove(&(self.tasks[id].rank(), id));
+        self.queued.remove(self.tasks[id].rank(), id);
         self.release_task(id);
     }
 
     /// Source: distributed `_transition_queued_processing`. Stays queued if no worker has an open slot.
     pub(super) fn queued_to_processing(&mut self, id: TaskId) {
         if let Some(worker) = self.emptiest_open_worker() {
-            self.queued.remove(&(self.tasks[id].rank(), id));
+            self.queued.remove(self.tasks[id].rank(), id);
             self.assign(id, worker);
         }
     }
 
     pub(super) fn queued_to_erred(&mut self, id: TaskId) {
-        self.queued.remove(&(self.tasks[id].rank(), id));
+        self.queued.remove(self.tasks[id].rank(), id);
         self.fail(id);
     }
 

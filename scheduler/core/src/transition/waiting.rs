@@ -36,7 +36,7 @@ impl Core {
 
     pub(super) fn waiting_to_queued(&mut self, id: TaskId) {
         self.set_state(id, Queued);
-        self.queued.insert((self.tasks[id].rank(), id));
+        self.queued.insert(self.tasks[id].rank(), id);
     }
 
     pub(super) fn waiting_to_no_worker(&mut self, id: TaskId) {
