@@ -36,8 +36,8 @@ pub(super) struct PendingGraph {
     pub(super) events: GraphEvents,
     /// What it is for.
     pub(super) plan: Plan,
-    /// The nodes so far.
-    pub(super) nodes: Vec<Node>,
+    /// The nodes so far, as they came: a list of all would be moved again and again while it grows.
+    pub(super) nodes: Vec<Vec<Node>>,
     /// When it came. Unit: Unix seconds.
     pub(super) began: f64,
 }
@@ -47,13 +47,7 @@ impl PendingGraph {
     async fn complete(&mut self) -> Result<GraphEnd, Option<GraphError>> {
         loop {
             match self.events.recv().await {
-                Some(GraphEvent::Nodes(mut nodes)) => {
-                    if self.nodes.is_empty() {
-                        self.nodes = nodes;
-                    } else {
-                        self.nodes.append(&mut nodes);
-                    }
-                }
+                Some(GraphEvent::Nodes(nodes)) => self.nodes.push(nodes),
                 Some(GraphEvent::Done(end)) => return Ok(end),
                 Some(GraphEvent::Failed(error)) => return Err(Some(error)),
                 None => return Err(None),

@@ -172,8 +172,9 @@ impl Stream {
     }
 
     /// `began`: when the graph came. Unit: Unix seconds.
-    fn submit(&self, plan: Plan, nodes: Vec<Node>, began: f64) {
-        debug!(client = %self.name, tasks = nodes.len(), wanted = plan.wanted.len(), "graph");
+    fn submit(&self, plan: Plan, nodes: Vec<Vec<Node>>, began: f64) {
+        let tasks: usize = nodes.iter().map(Vec::len).sum();
+        debug!(client = %self.name, tasks, wanted = plan.wanted.len(), "graph");
         let stimulus_id = format!("update-graph-{began}").into();
         let materialised = unix_time();
         self.server
@@ -257,7 +258,7 @@ impl Stream {
         let (tasks, plan) = graph::native(message);
         let began = unix_time();
         match native_nodes(tasks, &plan.wanted) {
-            Ok(nodes) => self.submit(plan, nodes, began),
+            Ok(nodes) => self.submit(plan, vec![nodes], began),
             Err(error) => {
                 warn!(client = %self.name, %error, "native graph refused");
                 let pickle = exception::builtin("ValueError", &error.to_string());

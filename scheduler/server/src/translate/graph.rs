@@ -72,12 +72,12 @@ pub fn native(message: UpdateNativeGraph) -> (Vec<NativeNode>, Plan) {
     (message.tasks, plan)
 }
 
-/// The event for a graph whose nodes have all come.
-pub fn event(client: ClientId, plan: Plan, nodes: Vec<Node>, stimulus_id: Arc<str>) -> Event {
+/// The event for a graph whose nodes have all come, in one or several parts.
+pub fn event(client: ClientId, plan: Plan, nodes: Vec<Vec<Node>>, stimulus_id: Arc<str>) -> Event {
     let mut shared = Shared::default();
-    let tasks = nodes
-        .into_iter()
-        .map(|node| NewTask {
+    let mut tasks = Vec::with_capacity(nodes.iter().map(Vec::len).sum());
+    for node in nodes.into_iter().flatten() {
+        tasks.push(NewTask {
             key: node.key,
             run_spec: node.run_spec,
             dependencies: node.dependencies,
@@ -89,8 +89,8 @@ pub fn event(client: ClientId, plan: Plan, nodes: Vec<Node>, stimulus_id: Arc<st
             } else {
                 TaskRole::Plain
             },
-        })
-        .collect();
+        });
+    }
     Event::UpdateGraph(event::UpdateGraph {
         client,
         tasks,
@@ -107,7 +107,7 @@ pub fn event(client: ClientId, plan: Plan, nodes: Vec<Node>, stimulus_id: Arc<st
 
 fn payload(value: Value) -> Option<Payload> {
     match value {
-        Value::Payload(payload) => Some(payload),
+        Value::Payload(payload) => Some(payload.detached()),
         _ => None,
     }
 }
