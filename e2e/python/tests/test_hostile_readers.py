@@ -29,6 +29,15 @@ print("ready", flush=True)
 """
 
 
+SUBSCRIBER = """
+import threading
+heard = threading.Event()
+client.subscribe_topic("news", lambda event: heard.set())
+while not heard.wait(0.1):
+    client.log_event("news", "first")
+"""
+
+
 @pytest.fixture
 def busy(commands) -> Iterator[Cluster]:
     impatient = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "12s", **SHORT_LOGS}
@@ -73,8 +82,7 @@ def test_one_that_stops_in_the_middle_of_its_results_costs_no_memory(busy: Clust
 
 def test_one_that_does_not_read_its_reports_is_given_up(busy: Cluster, start):
     with memory_returns(busy):
-        reader = start("client.subscribe_topic('news', len)", "import time; time.sleep(600)")
-        wait_until(lambda: is_logged(busy, "client connected"))
+        reader = start(SUBSCRIBER, "import time; time.sleep(600)")
         reader.send_signal(signal.SIGSTOP)
         with Client(busy.address, timeout=30, set_as_default=False) as other:
             for _ in range(100):
