@@ -85,9 +85,7 @@ impl Scheduler {
     /// CPU time of the process and of those below it. Unit: seconds.
     pub(crate) fn cpu(&self) -> (f64, f64) {
         let own = cpu_of(self.child.id());
-        let below = self.proc(&format!("task/{}/children", self.child.id()));
-        let below = below.split_whitespace().filter_map(|pid| pid.parse().ok());
-        (own, below.map(cpu_of).sum())
+        (own, children(self.child.id()).map(cpu_of).sum())
     }
 
     /// Waits until it has next to nothing to do, at most so long.
@@ -118,10 +116,27 @@ impl Drop for Scheduler {
     }
 }
 
-fn cpu_of(pid: u32) -> f64 {
+/// Processes that a process has started.
+fn children(parent: u32) -> impl Iterator<Item = u32> {
+    let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+    pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(move |pid| {
+            fields(*pid)
+                .get(1)
+                .is_some_and(|field| *field == parent.to_string())
+        })
+}
+
+/// What the kernel says of a process, from its state on.
+fn fields(pid: u32) -> Vec<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The name may hold anything; the state follows its last parenthesis.
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-    let ticks = fields.split_whitespace().skip(11).take(2);
+    fields.split_whitespace().map(str::to_owned).collect()
+}
+
+fn cpu_of(pid: u32) -> f64 {
+    let fields = fields(pid);
+    let ticks = fields.iter().skip(11).take(2);
     ticks.filter_map(|n| n.parse::<f64>().ok()).sum::<f64>() / TICKS
 }
