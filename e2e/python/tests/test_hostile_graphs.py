@@ -12,7 +12,7 @@ from concurrent.futures import CancelledError
 import pytest
 from conftest import OURS
 from distributed import Client
-from hostile import MB, SHORT_LOGS, HonestWork, memory_returns
+from hostile import SHORT_LOGS, HonestWork, memory_returns
 
 from clusters import Cluster
 
@@ -104,8 +104,3 @@ def test_who_gives_up_a_graph_that_sleeps_is_free_at_once(offender: Client):
         future.result(timeout=30)
     del future
     assert offender.submit(operator.neg, 5, pure=False).result(timeout=60) == -5
-
-
-def test_many_graphs_that_allocate_at_once_leave_the_others_their_helpers(offender: Client):
-    futures = [offender.submit(operator.truth, Trap(bytearray, 150 * MB), pure=False) for _ in range(4)]
-    assert all(future.result(timeout=90) for future in futures)

@@ -40,8 +40,10 @@ while not heard.wait(0.1):
 
 @pytest.fixture
 def busy(commands) -> Iterator[Cluster]:
-    impatient = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "12s", **SHORT_LOGS}
-    with Cluster(commands.scheduler, commands.worker, **impatient) as cluster:
+    impatient = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "12s"}
+    # Of the large events only the last is to be kept.
+    short = {**SHORT_LOGS, "DASK_DISTRIBUTED__ADMIN__LOW_LEVEL_LOG_LENGTH": "1"}
+    with Cluster(commands.scheduler, commands.worker, **impatient, **short) as cluster:
         cluster.start_worker()
         with HonestWork(cluster):
             yield cluster
