@@ -103,7 +103,7 @@ impl Core {
             .map(|(id, since)| (*id, absence.is_some_and(|absence| absence <= *since)))
             .collect();
         if absence.is_some_and(is_over) {
-            expired.extend(self.queued.iter().map(|(_, id)| (*id, true)));
+            expired.extend(self.queued.iter().map(|id| (id, true)));
         }
         if expired.is_empty() {
             return;
