@@ -150,11 +150,11 @@ def test_stocks_own_defaults_passed_on_as_a_whole_cause_no_warning():
 def test_keys_without_effect_are_named_in_one_warning():
     log = start_log(
         DASK_DISTRIBUTED__COMM__COMPRESSION="lz4",
-        DASK_DISTRIBUTED__SCHEDULER__VALIDATE="True",
+        DASK_DISTRIBUTED__COMM__SHARD="32MiB",
         DASK_DISTRIBUTED__SCHEDULER__NO_SUCH_KEY="1",
     )
     (line,) = [line for line in log.splitlines() if "without effect" in line]
-    for key in ("comm.compression", "scheduler.validate", "no_such_key"):
+    for key in ("comm.compression", "comm.shard", "no_such_key"):
         assert key in line
 
 

@@ -17,9 +17,9 @@ def test_call_stacks_and_profiles_show_what_runs(own: Client):
     wait_until(lambda: any(own.call_stack().values()))
     (stacks,) = own.call_stack([future]).values()
     assert any("wait" in line for line in stacks["operations-stack"])
+    wait_until(lambda: own.profile()["count"] > 0, what="samples of the profile")
     event.set()
     future.result(timeout=30)
-    wait_until(lambda: own.profile()["count"] > 0, what="samples of the profile")
 
 
 def test_a_waiting_task_goes_where_it_is_restricted_to_later(own: Client):

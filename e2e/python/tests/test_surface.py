@@ -107,7 +107,13 @@ def test_what_is_asked_of_the_scheduler_is_logged(own: Client):
     (replicated,) = (event for event in events if event["action"] == "replicate")
     # Stock puts objects there that no client can read, so that the whole topic is lost.
     assert set(replicated["workers"]) == set(own.has_what())
-    of_client = {event["action"]: event for _, event in own.get_events(own.id) if isinstance(event, dict)}
+
+    def of_own() -> dict:
+        return {event["action"]: event for _, event in own.get_events(own.id) if isinstance(event, dict)}
+
+    # The client says what it cancels on its stream, and asks for events on another connection.
+    wait_until(lambda: "cancel" in of_own())
+    of_client = of_own()
     assert of_client["retry"]["count"] == of_client["cancel"]["count"] == 1
     assert of_client["cancel"]["force"] is False
     of_workers = [event for address in own.has_what() for _, event in own.get_events(address)]
