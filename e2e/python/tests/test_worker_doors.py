@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import zipfile
+from pathlib import Path
 
 import dask
 import pytest
@@ -216,22 +218,28 @@ def test_nanny_plugin_runs_before_the_process_that_it_asks_for(cluster: Cluster,
         assert client.submit(use).result(timeout=30) == 42
 
 
+def wheel(folder: Path, name: str, source: str) -> Path:
+    """A package of one module, ready to be installed: nothing is built and no index is asked."""
+    info = f"{name}-1.0.dist-info"
+    path = folder / f"{name}-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"{name}.py", source)
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", "")
+    return path
+
+
 @ours
 def test_pip_install_brings_a_package_before_the_process_that_uses_it(cluster: Cluster, tmp_path) -> None:
     target = tmp_path / "site"
-    package = tmp_path / "door_package"
-    package.mkdir()
-    (package / "door_package.py").write_text("VALUE = 43\n")
-    (package / "setup.py").write_text(
-        "from setuptools import setup\nsetup(name='door-package', version='1.0', py_modules=['door_package'])\n"
-    )
+    package = wheel(tmp_path, "door_package", "VALUE = 43\n")
     cluster.env["PYTHONPATH"] = str(target)
     supervised(cluster)
     with Client(cluster.address, timeout=30) as client:
         client.wait_for_workers(1, timeout=30)
         before = client.submit(os.getpid, pure=False).result(timeout=30)
-        # From a folder, by what is installed: no index is asked.
-        options = ["--no-index", "--no-build-isolation", "--no-deps", "--target", str(target)]
+        options = ["--no-index", "--no-deps", "--target", str(target)]
         client.register_plugin(PipInstall([str(package)], pip_options=options, restart_workers=True))
         wait_until(lambda: client.submit(os.getpid, pure=False).result(timeout=30) != before, what="another process")
 

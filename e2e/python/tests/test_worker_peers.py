@@ -61,6 +61,7 @@ def test_holder_that_does_not_have_it_is_passed_over(own: Client, cluster: Clust
         assert own.submit(sum, value, workers=["c"], pure=False).result(timeout=30) == 499500
 
 
+@pytest.mark.skipif("OXIDASK_SCHEDULER" not in os.environ, reason="stock stops at an assertion of its own here")
 def test_value_that_nobody_has_after_all_is_lost_and_not_waited_for(own: Client) -> None:
     here = addresses(own)
     value = own.scatter({"value": [1, 2, 3]}, workers=[here["a"]])["value"]
