@@ -13,11 +13,6 @@ const PER_BYTE: usize = 8;
 /// Bytes allocated ahead of the peer: the first allocation of a large document, a piece of a body, room for lengths.
 const AHEAD: usize = (4 << 20) + (256 << 10) + (64 << 10);
 
-const LIMITS: Limits = Limits {
-    frames: 1_000_000,
-    message_bytes: 64 << 30,
-};
-
 /// A message: its document, the lengths of its other frames, and their bytes in a row.
 type Message = (Bytes, Vec<usize>, Vec<u8>);
 
@@ -36,7 +31,7 @@ fuzz_target!(|input: &[u8]| {
 
 /// Messages with all their bytes, and whether the stream ended with an error.
 fn passed_on(stream: &[u8], step: usize) -> (Vec<Message>, bool) {
-    let mut decoder = FrameDecoder::new(LIMITS);
+    let mut decoder = FrameDecoder::new(Limits::default());
     let mut messages = Vec::new();
     let mut rest = stream;
     loop {
@@ -67,7 +62,7 @@ fn passed_on(stream: &[u8], step: usize) -> (Vec<Message>, bool) {
 
 /// The same messages, each read whole.
 fn whole(stream: &[u8], step: usize) -> (Vec<Message>, bool) {
-    let mut decoder = FrameDecoder::new(LIMITS);
+    let mut decoder = FrameDecoder::new(Limits::default());
     let mut messages = Vec::new();
     let mut rest = stream;
     loop {
