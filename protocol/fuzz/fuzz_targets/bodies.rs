@@ -73,7 +73,11 @@ fn whole(stream: &[u8], step: usize) -> (Vec<Message>, bool) {
                     Some((document, others)) => (document.clone(), others),
                     None => (Bytes::new(), &[][..]),
                 };
-                messages.push((document, others.iter().map(Bytes::len).collect(), others.concat()));
+                messages.push((
+                    document,
+                    others.iter().map(Bytes::len).collect(),
+                    others.concat(),
+                ));
             }
             Ok(None) if rest.is_empty() => return (messages, false),
             Ok(None) => feed(&mut decoder, &mut rest, step),
