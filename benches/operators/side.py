@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import re
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from figures.usage import Usage
 
@@ -20,17 +22,24 @@ from .api import until
 class Side:
     label: str
     command: tuple[str, ...]
+    #: Folder of its resource types: under ours a phase that the stock operator writes would be dropped.
+    crds: Path
 
     @classmethod
     def ours(cls, program: str) -> Side:
-        return cls("ours", (program,))
+        return cls("ours", (program,), Path(__file__).parents[2] / "crds")
 
     @classmethod
     def stock(cls) -> Side:
-        return cls("stock", (sys.executable, "-m", "kopf", "run", "--module=dask_kubernetes.operator.controller"))
+        package = Path(importlib.util.find_spec("dask_kubernetes").origin).parent
+        crds = package / "operator/deployment/helm/dask-kubernetes-operator/crds"
+        command = (sys.executable, "-m", "kopf", "run", "--module=dask_kubernetes.operator.controller")
+        return cls("stock", command, crds)
 
     @contextlib.contextmanager
     def running(self, namespace: str) -> Iterator[Running]:
+        for file in sorted(self.crds.glob("dask*.yaml")):
+            subprocess.run(["kubectl", "replace", "-f", str(file)], check=True, stdout=subprocess.DEVNULL)
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]
         health = f"http://127.0.0.1:{port}/healthz"
