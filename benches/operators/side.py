@@ -8,7 +8,9 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 import urllib.request
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,9 @@ from pathlib import Path
 from figures.usage import Usage
 
 from .api import until
+
+#: Lines of an operator's log that are shown when a measurement fails.
+LAST_WORDS = 60
 
 
 @dataclass(frozen=True)
@@ -44,11 +49,17 @@ class Side:
             port = server.getsockname()[1]
         health = f"http://127.0.0.1:{port}/healthz"
         command = [*self.command, f"--namespace={namespace}", f"--liveness={health}"]
-        log = subprocess.DEVNULL
-        with subprocess.Popen(command, stdout=log, stderr=log) as process:
+        with (
+            tempfile.TemporaryFile("w+", errors="replace") as log,
+            subprocess.Popen(command, stdout=log, stderr=log) as process,
+        ):
             try:
                 until("the operator answers", lambda: answers(health), 60, 0.02)
                 yield Running(Usage(process.pid), f"http://127.0.0.1:{port}/metrics")
+            except BaseException:
+                log.seek(0)
+                print(f"the last words of the operator ({self.label}):", *deque(log, LAST_WORDS), file=sys.stderr)
+                raise
             finally:
                 process.terminate()
 
