@@ -36,15 +36,17 @@ pub(super) async fn apply(context: &Context, seen: &mut Seen) -> Result<(), Erro
             return Ok(());
         }
     }
-    if missing == [true; 3] {
-        let note = "Creating Dask cluster components.".to_owned();
-        context
-            .events
-            .normal(&*seen.cluster, "Creating", note)
-            .await;
-    }
     certificates::ensure(context, seen).await?;
-    deployment(context, seen).await?;
+    let cluster = Arc::clone(&seen.cluster);
+    let told = async {
+        if missing == [true; 3] {
+            let note = "Creating Dask cluster components.".to_owned();
+            context.events.normal(&*cluster, "Creating", note).await;
+        }
+    };
+    // The scheduler's pod, for which all wait, does not wait for the Event.
+    let (made, ()) = tokio::join!(deployment(context, seen), told);
+    made?;
     service(context, seen).await?;
     group(context, seen).await
 }
