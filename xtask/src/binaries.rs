@@ -17,6 +17,30 @@ pub(crate) struct Binaries {
     pub(crate) command: Option<PathBuf>,
 }
 
+/// The command `oxidask` alone as a release build, or nothing while the workspace has no such program.
+pub(crate) fn command() -> Result<Option<PathBuf>> {
+    const PROGRAM: &str = "oxidask";
+    let metadata = Metadata::read()?;
+    if !metadata.has_binary(PROGRAM) {
+        return Ok(None);
+    }
+    build(&["build", "--release", "--locked", "--bin", PROGRAM])?;
+    let folder = metadata.target_directory.join("release");
+    Ok(Some(folder.join(PROGRAM)))
+}
+
+fn build(arguments: &[&str]) -> Result<()> {
+    let status = workspace::cargo(arguments)
+        .status()
+        .context("failed to start cargo build")?;
+    ensure!(
+        status.success(),
+        "cargo {} failed: {status}",
+        arguments.join(" ")
+    );
+    Ok(())
+}
+
 impl Binaries {
     /// Builds them optimised, as a user would run them.
     pub(crate) fn build() -> Result<Self> {
@@ -39,14 +63,7 @@ impl Binaries {
             }
         }
         if scheduler.is_some() || worker.is_some() {
-            let status = workspace::cargo(&arguments)
-                .status()
-                .context("failed to start cargo build")?;
-            ensure!(
-                status.success(),
-                "cargo {} failed: {status}",
-                arguments.join(" ")
-            );
+            build(&arguments)?;
         }
         Ok(Self {
             scheduler,

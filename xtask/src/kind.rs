@@ -18,7 +18,7 @@ mod provider;
 
 pub(crate) use self::{
     cache::Cache,
-    cluster::{down, is_up, load, path_with_tools, reaching, up},
+    cluster::{down, down_at_once, is_up, load, path_with_tools, reaching, up},
     provider::{Provider, engine_settings, ensure_packages, write_settings},
 };
 

@@ -6,11 +6,12 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::{
-    binaries::Binaries,
+    binaries,
     env::Python,
     images,
-    kind::{self, Cache, process},
+    kind::{self, Cache, process as programs},
     metadata::Metadata,
+    process,
     stage::Tally,
     workspace,
 };
@@ -25,10 +26,19 @@ const AT_ONCE: &str = "--test-threads=2";
 pub(crate) fn stage(tally: &mut Tally, python: &Python) -> Result<()> {
     let cache = Cache::open()?;
     let stays = kind::is_up(&cache)?;
+    if !stays {
+        let cache = Cache::open()?;
+        process::before_an_interrupt_ends_us(move || {
+            if let Err(error) = kind::down_at_once(&cache) {
+                eprintln!("the cluster is left, `cargo xtask kind down` removes it: {error:#}");
+            }
+        })?;
+    }
     let tested = kind::up(&cache)
         .context("no Kubernetes cluster to test on (--without-kubernetes leaves this stage out)")
         .and_then(|()| images::build_and_load(images::TESTED))
         .and_then(|()| all_tests(&cache, tally, python));
+    process::leave_it_to_an_interrupt();
     if stays {
         return tested;
     }
@@ -53,7 +63,7 @@ pub(crate) fn run(cache: &Cache, filter: Option<&str>, operator: &str) -> Result
         .args(filter)
         .args(["--", AT_ONCE, "--nocapture"])
         .env("OXIDASK_E2E_OPERATOR", operator);
-    process::run(&mut command)
+    programs::run(&mut command)
 }
 
 /// What has a number in the tests, at the size that takes long.
@@ -111,10 +121,10 @@ pub(crate) fn bench(python: &Python, rest: &[String]) -> Result<()> {
     let operator = operator()?;
     let mut crds = kind::reaching(&cache, Path::new("kubectl"))?;
     crds.args(["apply", "--server-side", "--force-conflicts", "-f"]);
-    process::run(crds.arg(workspace::root().join("crds")))?;
+    programs::run(crds.arg(workspace::root().join("crds")))?;
     let packages = ["benches", "e2e/python"].map(|folder| workspace::root().join(folder));
     let packages = std::env::join_paths(packages).context("the workspace's path has a colon")?;
-    process::run(
+    programs::run(
         kind::reaching(&cache, &python.interpreter())?
             .args(["-m", "operators"])
             .args(rest)
@@ -131,7 +141,7 @@ pub(crate) fn bench(python: &Python, rest: &[String]) -> Result<()> {
 /// Our operator, built to be run on this machine.
 fn operator() -> Result<PathBuf> {
     const PROGRAM: &str = "oxidask-operator";
-    process::run(&mut workspace::cargo(&[
+    programs::run(&mut workspace::cargo(&[
         "build",
         "--release",
         "--locked",
@@ -163,14 +173,13 @@ fn tests(cache: &Cache, python: &Python) -> Result<Command> {
 
 /// The command `oxidask`, as a variable for the tests that run it.
 fn command_program() -> Result<Option<(&'static str, PathBuf)>> {
-    let command = Binaries::build()?.command;
-    Ok(command.map(|path| ("OXIDASK_CLI", path)))
+    Ok(binaries::command()?.map(|path| ("OXIDASK_CLI", path)))
 }
 
 /// The chart of the stock operator, which comes with the package dask-kubernetes.
 fn stock_chart(python: &Python) -> Result<String> {
     let find = "import importlib.util; print(*importlib.util.find_spec('dask_kubernetes').submodule_search_locations)";
-    let package = process::read(&mut python.command(&["-c", find]))
+    let package = programs::read(&mut python.command(&["-c", find]))
         .context("dask-kubernetes is not in the Python environment")?;
     Ok(format!(
         "{package}/operator/deployment/helm/dask-kubernetes-operator"

@@ -9,6 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -134,6 +135,41 @@ pub(crate) fn install_signal_handling() -> Result<()> {
     .context("failed to install the signal handler")
 }
 
+/// Makes SIGINT, SIGTERM and SIGHUP end all that we started, do what `last` does, and then end us.
+///
+/// Unlike [`install_signal_handling`] it leaves alone who becomes the parent of daemons.
+pub(crate) fn before_an_interrupt_ends_us(last: impl Fn() + Send + 'static) -> Result<()> {
+    ctrlc::set_handler(move || {
+        INTERRUPTED.store(true, Ordering::SeqCst);
+        eprintln!("\ninterrupted; what was started is stopped first");
+        kill_descendants(std::process::id());
+        last();
+        std::process::exit(130);
+    })
+    .context("failed to install the signal handler")
+}
+
+/// Whether a signal is ending us: its handler does what is left to do.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Returns at once, but never while a signal ends us: what failed by that is no news.
+pub(crate) fn leave_it_to_an_interrupt() {
+    while INTERRUPTED.load(Ordering::SeqCst) {
+        std::thread::park();
+    }
+}
+
+/// Kills the children of `parent`, theirs, and so on, youngest first.
+fn kill_descendants(parent: u32) {
+    for (pid, _) in children_of(parent) {
+        kill_descendants(pid.unsigned_abs());
+        if let Some(pid) = Pid::from_raw(pid) {
+            // One that has ended by itself meanwhile is as good.
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+        }
+    }
+}
+
 /// Time that children of a process that has just ended get to follow it: the kernel's signal is on its way to them.
 const FOLLOWING: Duration = Duration::from_secs(5);
 
@@ -208,6 +244,32 @@ pub(crate) fn guard(args: &GuardArgs) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn descendants_are_killed_with_the_children_that_started_them() {
+        let mut child = Command::new("sh")
+            .args(["-c", "sh -c 'sleep 30; true'; true"])
+            .spawn()
+            .unwrap();
+        let grandchild = loop {
+            let shells = children_of(child.id());
+            let sleeps = shells
+                .iter()
+                .flat_map(|(pid, _)| children_of(pid.unsigned_abs()));
+            if let Some((pid, _)) = sleeps.into_iter().find(|(_, name)| name == "sleep") {
+                break Pid::from_raw(pid).unwrap();
+            }
+            assert!(child.try_wait().unwrap().is_none());
+        };
+        kill_descendants(child.id());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let deadline = Instant::now() + GRACE;
+        let state = || std::fs::read_to_string(format!("/proc/{grandchild}/stat"));
+        while state().is_ok_and(|stat| !stat.contains(") Z ")) {
+            assert!(Instant::now() < deadline, "{grandchild} still runs");
+        }
+    }
 
     #[test]
     fn children_of_finds_a_child_by_its_parent() {

@@ -144,6 +144,14 @@ pub(crate) fn down(cache: &Cache) -> Result<()> {
     remove(cache, Provider::detect()?)
 }
 
+/// As [`down`], by a process that may be in the middle of making the cluster, and so waits for nobody.
+///
+/// # Errors
+/// As [`down`].
+pub(crate) fn down_at_once(cache: &Cache) -> Result<()> {
+    remove(cache, Provider::detect()?)
+}
+
 /// Loads an image archive into every node; one that was loaded before into this cluster is passed over.
 ///
 /// # Errors
