@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import json
 import re
 import socket
 import subprocess
@@ -14,6 +15,8 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import yaml
 
 from figures.usage import Usage
 
@@ -43,8 +46,7 @@ class Side:
 
     @contextlib.contextmanager
     def running(self, namespace: str) -> Iterator[Running]:
-        for file in sorted(self.crds.glob("dask*.yaml")):
-            subprocess.run(["kubectl", "replace", "-f", str(file)], check=True, stdout=subprocess.DEVNULL)
+        install(self.crds)
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]
         health = f"http://127.0.0.1:{port}/healthz"
@@ -62,6 +64,27 @@ class Side:
                 raise
             finally:
                 process.terminate()
+
+
+def install(folder: Path) -> None:
+    """Puts the resource types of this folder in the place of those that are there, and waits until they are served.
+
+    An operator looks once, at its start, whether a type has a status of its own.
+    """
+    types = [yaml.safe_load(file.read_text()) for file in sorted(folder.glob("dask*.yaml"))]
+    body = yaml.safe_dump_all(types)
+    subprocess.run(["kubectl", "replace", "-f", "-"], input=body, text=True, check=True, stdout=subprocess.DEVNULL)
+    wanted = {f"{one['spec']['names']['plural']}/status" for one in types if has_status(one)}
+
+    def served() -> bool:
+        listed = subprocess.check_output(["kubectl", "get", "--raw", "/apis/kubernetes.dask.org/v1"])
+        return {r["name"] for r in json.loads(listed)["resources"] if r["name"].endswith("/status")} == wanted
+
+    until(f"the resource types of {folder}", served, 60)
+
+
+def has_status(resource_type: dict) -> bool:
+    return "status" in resource_type["spec"]["versions"][0].get("subresources", {})
 
 
 @dataclass(frozen=True)
