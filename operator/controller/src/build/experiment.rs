@@ -310,13 +310,22 @@ pub(crate) fn report(experiment: &ScalingExperiment, seconds: u64) -> Value {
             "--configmap-data",
             "-",
         ]);
-        container["volumeMounts"] =
-            json!([{"name": "rows", "mountPath": ROWS_FOLDER, "readOnly": true}]);
+        container["volumeMounts"] = json!([
+            {"name": "rows", "mountPath": ROWS_FOLDER, "readOnly": true},
+            // The root file system cannot be written, and the plots are files before they are data.
+            {"name": "tmp", "mountPath": "/tmp"},
+        ]);
     }
-    pod["volumes"] = json!([{
-        "name": "rows",
-        "configMap": {"name": names::experiment_results(name), "items": [{"key": ROWS_FILE, "path": ROWS_FILE}]},
-    }]);
+    pod["volumes"] = json!([
+        {
+            "name": "rows",
+            "configMap": {
+                "name": names::experiment_results(name),
+                "items": [{"key": ROWS_FILE, "path": ROWS_FILE}],
+            },
+        },
+        {"name": "tmp", "emptyDir": {}},
+    ]);
     // A copy of the runner's secrets for pulling images: the image is the same.
     if let Some(secrets) = experiment
         .spec
@@ -500,6 +509,28 @@ mod tests {
         assert_eq!(cpu(large), (json!("2"), json!("2")));
         let strange = json!({"requests": {"cpu": "3e3"}});
         assert_eq!(cpu(strange), (json!("2"), json!("2")));
+    }
+
+    #[test]
+    fn the_report_has_a_folder_to_write_to_beside_its_root_that_cannot_be_written() {
+        let experiment: ScalingExperiment = serde_json::from_value(json!({
+            "metadata": {"name": "e", "namespace": "ns", "uid": "u"},
+            "spec": {
+                "workload": {"pi": {}}, "sizes": [1], "nodes": [1], "cores": [1],
+                "cluster": {"spec": {}},
+            },
+        }))
+        .unwrap();
+        let pod = &report(&experiment, 60)["spec"];
+        let container = &pod["containers"][0];
+        assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
+        let mounts = container["volumeMounts"].as_array().unwrap();
+        let tmp = mounts.iter().find(|mount| mount["mountPath"] == "/tmp");
+        let volumes = pod["volumes"].as_array().unwrap();
+        let volume = volumes
+            .iter()
+            .find(|volume| Some(&volume["name"]) == tmp.map(|tmp| &tmp["name"]));
+        assert!(volume.unwrap()["emptyDir"].is_object(), "{pod}");
     }
 
     #[test]
