@@ -241,3 +241,31 @@ def test_metadata_of_a_task_go_with_it(client: Client):
     assert client.get_metadata("surface-metadata") == 1
     del future
     wait_until(lambda: client.get_metadata("surface-metadata", None) is None)
+
+
+@pytest.mark.parametrize("direct", [True, False])
+def test_results_come_in_the_families_that_the_client_allows(shared: Cluster, direct: bool):
+    with Client(shared.address, timeout=30, serializers=["dask", "msgpack"]) as client:
+        client.wait_for_workers(2, timeout=30)
+        # Kept as a pickle where workers keep bytes.
+        number = client.submit(operator.add, 1, 2, pure=False)
+        assert client.gather(number, direct=direct) == 3
+        function = client.submit(lambda: slowinc, pure=False)
+        wait(function)
+        with pytest.raises(TypeError):
+            client.gather(function, direct=direct)
+
+
+def test_workers_that_could_go_are_grouped_by_a_function(own: Client):
+    def group(worker):
+        return worker.name == "a"
+
+    async def ask(**kwargs):
+        return await own.scheduler.workers_to_close(attribute="name", **kwargs)
+
+    assert set(own.sync(ask, key=group)) == {"a", "b"}
+    data = own.scatter("x" * 100, workers=["a"])
+    # Of two groups that hold something the smaller one goes, as a whole.
+    more = own.scatter("y" * 10_000, workers=["b"])
+    assert list(own.sync(ask, key=group, n=1)) == ["a"]
+    del data, more

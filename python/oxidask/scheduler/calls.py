@@ -191,9 +191,12 @@ def p2p_spec(aside: Aside, call: int, args: dict[str, Any], parts: list[bytearra
 def worker_groups(aside: Aside, call: int, args: dict[str, Any], parts: list[bytearray]) -> Reply:
     """For each worker, a number that is equal for workers to which a user's ``key`` function gives equal values.
 
-    Part: the pickled function. `args`: ``workers``, their addresses.
+    Parts: the pickled function; with ``args["payload"]``, the header and the buffers of one that Dask has pickled for
+    a message. ``args["workers"]``: their addresses.
     """
-    key = pickle.loads(parts[0])
+    from oxidask.scheduler.materialise import unpickle_payload
+
+    key = unpickle_payload(bytes(parts[0]), parts[1:]) if args["payload"] else pickle.loads(parts[0])
     views = aside.facade.workers
     numbers: dict[Any, int] = {}
     groups = []

@@ -62,6 +62,7 @@ class Relay:
             "profile": self._profiler.profile,
             "profile_metadata": self._profiler.metadata,
             "get_logs": self._get_logs,
+            "oxidask_serialise": self._serialise,
             "benchmark_disk": self._benchmark("benchmark_disk"),
             "benchmark_memory": self._benchmark("benchmark_memory"),
         }
@@ -201,6 +202,12 @@ class Relay:
             return {"status": "OK", "result": to_serialize(getattr(self._instance(actor), attribute))}
         except Exception as error:
             return {"status": "error", "exception": to_serialize(error)}
+
+    def _serialise(self, data: dict[Any, Any]) -> dict[str, Any]:
+        """The values once more, by the families that the message allows; an error stands for one that has none."""
+        from distributed.protocol import to_serialize
+
+        return {"status": "OK", "data": {key: to_serialize(value) for key, value in data.items()}}
 
     # Plugins
 

@@ -13,8 +13,8 @@ use oxidask_protocol::msgpack::{Reader, Writer};
 use oxidask_protocol::wire::{Decode, Encode};
 use oxidask_protocol::{Key, Payload, Value};
 use oxidask_scheduler_server::aside::{
-    Aside, AsideConfig, AsideError, FeedRequest, Hook, Message, P2pRequest, Question, RunFunction,
-    TaskInfo,
+    Aside, AsideConfig, AsideError, FeedRequest, Hook, Message, P2pRequest, Pickle, Question,
+    RunFunction, TaskInfo,
 };
 use tokio::sync::mpsc;
 
@@ -390,12 +390,11 @@ async fn workers_are_grouped_by_a_users_function() {
     let aside = aside();
     let [by_host] = pickles("by_host").try_into().unwrap();
     let workers = ["tcp://10.0.0.1:1", "tcp://10.0.0.2:1", "tcp://10.0.0.1:2"].map(String::from);
-    assert_eq!(
-        within(aside.worker_groups(by_host, &workers))
-            .await
-            .unwrap(),
-        [0, 1, 0]
-    );
+    let payload = Payload::pickled(&by_host, Vec::new()).unwrap();
+    for key in [Pickle::Bytes(by_host), Pickle::Payload(payload)] {
+        let groups = within(aside.worker_groups(key, &workers)).await.unwrap();
+        assert_eq!(groups, [0, 1, 0]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,6 +9,7 @@ pub mod args;
 mod clock;
 mod driver;
 mod executor;
+mod families;
 mod folder;
 mod http;
 mod input;

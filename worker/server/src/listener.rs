@@ -19,6 +19,7 @@ use oxidask_protocol::{
 use tokio::{net::TcpListener, sync::oneshot};
 
 use crate::{
+    families,
     input::{CurrentInputs, GetDataReply, Input, Query, Request},
     scheduler::ask,
     shared::{self, Proof, Shared},
@@ -227,17 +228,20 @@ async fn answer(op: &str, frames: Vec<Bytes>, context: &Context) -> Result<Vec<B
             context.inputs.get().send(stop).await;
             Ok(value(&Value::Str("OK".into())))
         }
-        op => {
-            let (reply, answer) = oneshot::channel();
-            let relay = Request::Relay {
-                op: op.to_owned(),
-                frames,
-                reply,
-            };
-            context.inputs.get().send(Input::Request(relay)).await;
-            answer.await.map_err(|_| GONE.to_owned())?
-        }
+        op => relay(op, frames, context).await,
     }
+}
+
+/// Has a request answered by Python.
+async fn relay(op: &str, frames: Vec<Bytes>, context: &Context) -> Result<Vec<Bytes>, String> {
+    let (reply, answer) = oneshot::channel();
+    let relay = Request::Relay {
+        op: op.to_owned(),
+        frames,
+        reply,
+    };
+    context.inputs.get().send(Input::Request(relay)).await;
+    answer.await.map_err(|_| GONE.to_owned())?
 }
 
 async fn query(context: &Context, query: Query) -> Result<Vec<Bytes>, String> {
@@ -247,7 +251,8 @@ async fn query(context: &Context, query: Query) -> Result<Vec<Bytes>, String> {
         .ok_or_else(|| GONE.to_owned())
 }
 
-/// `get_data`: the values, then the peer's "OK", which belongs to this exchange.
+/// `get_data`: the values, then the peer's "OK", which belongs to this exchange. A peer may say which serialisation
+/// families it takes.
 async fn get_data(
     comm: &mut Comm,
     context: &Context,
@@ -255,6 +260,7 @@ async fn get_data(
     share: bool,
 ) -> Result<(), String> {
     let keys = required(frames, "keys")?;
+    let families: Option<Vec<Value>> = field(frames, "serializers")?;
     let (reply, answer) = oneshot::channel();
     context
         .inputs
@@ -270,8 +276,12 @@ async fn get_data(
                 .map_err(|error| chain(&error))
         }
         GetDataReply::Data(data, guard) => {
+            let reply = match families {
+                Some(families) if !share => in_families(&data, &families, context).await,
+                _ => values(&data, share),
+            };
             comm.writer
-                .write_from_files(&values(&data, share), |frame| place(&data, frame))
+                .write_from_files(&reply, |frame| place(&data, frame))
                 .await
                 .map_err(|error| chain(&error))?;
             // Memory files stay open until the peer has them.
@@ -295,6 +305,25 @@ fn place<'a>(data: &'a [Shared], frame: &Bytes) -> Option<(BorrowedFd<'a>, u64)>
         let file = file.as_ref()?;
         Some((file.file().as_fd(), file.offset(frame)?))
     })
+}
+
+/// The reply to `get_data` for a peer that takes these serialisation families only.
+async fn in_families(data: &[Shared], families: &[Value], context: &Context) -> Vec<Bytes> {
+    let Some(request) = families::request(data, families) else {
+        return values(data, false);
+    };
+    let answer = relay("oxidask_serialise", request, context).await;
+    match answer.and_then(|answer| families::replace(data, &answer)) {
+        Ok(again) => {
+            let again: Vec<Shared> = again.into_iter().map(|(k, p)| (k, p, None)).collect();
+            values(&again, false)
+        }
+        Err(text) => {
+            // The peer refuses what it does not take.
+            tracing::warn!("values go out as they are: {text}");
+            values(data, false)
+        }
+    }
 }
 
 /// The reply to `get_data`; with `share`, values in memory files are named and not sent.

@@ -30,6 +30,8 @@ wire_struct! {
     pub struct Gather {
         /// The keys.
         keys: Vec<Key>,
+        /// Serialisation families allowed for the values.
+        serializers: Omit<Value>,
     }
     /// Put data on workers.
     pub struct Scatter {

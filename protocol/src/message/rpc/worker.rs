@@ -15,6 +15,8 @@ wire_struct! {
         keys: KeySet,
         /// Who asks; nil for schedulers and clients.
         who: Option<String>,
+        /// Serialisation families allowed for the values.
+        serializers: Omit<Value>,
     }
     /// Put values on a worker.
     pub struct PutData {

@@ -168,6 +168,15 @@ impl Drop for Feed {
     }
 }
 
+/// A pickled function in a message.
+#[derive(Debug, Clone)]
+pub enum Pickle {
+    /// Pickled by its sender.
+    Bytes(Bytes),
+    /// Pickled by Dask, which does so with what msgpack does not know.
+    Payload(Payload),
+}
+
 /// A new run of a P2P shuffle.
 #[derive(Debug, Clone)]
 pub struct P2pRequest {
@@ -348,23 +357,25 @@ impl Aside {
             .ok_or_else(|| AsideError::unavailable("the answer about a P2P shuffle makes no sense"))
     }
 
-    /// For each worker a number that is the same for workers to which a pickled key function gives equal values.
+    /// For each worker a number that is the same for workers to which a key function gives equal values.
     ///
     /// # Errors
     /// What the function raises, or if there is no Python.
     pub async fn worker_groups(
         &self,
-        key: Bytes,
+        key: Pickle,
         workers: &[String],
     ) -> Result<Vec<u64>, AsideError> {
         let addresses = Value::array(workers.iter().map(String::as_str));
-        let answer = self
-            .call(Call::new(
-                "worker_groups",
-                [("workers", addresses)],
-                vec![key],
-            ))
-            .await?;
+        let is_payload = matches!(key, Pickle::Payload(_)).into();
+        let args = [("workers", addresses), ("payload", is_payload)];
+        let parts = match key {
+            Pickle::Bytes(pickle) => vec![pickle],
+            Pickle::Payload(payload) => std::iter::once(payload.header)
+                .chain(payload.frames.as_slice().iter().cloned())
+                .collect(),
+        };
+        let answer = self.call(Call::new("worker_groups", args, parts)).await?;
         Ok(answer
             .value
             .as_array()

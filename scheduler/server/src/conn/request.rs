@@ -127,7 +127,7 @@ enum Reply {
 async fn run(server: Arc<Server>, call: ToScheduler) -> Reply {
     match call {
         ToScheduler::Gather(body) => {
-            Reply::Results(gather::gather(&server, body.keys, gather::ROOM).await)
+            Reply::Results(gather::gather(&server, body, gather::ROOM).await)
         }
         call => Reply::Whole(rpc::answer(server, call).await),
     }

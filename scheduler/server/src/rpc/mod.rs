@@ -78,7 +78,7 @@ pub async fn answer(server: Arc<Server>, call: ToScheduler) -> Outcome {
 
         ToScheduler::Replicate(body) => replicate::replicate(server, body).await,
         ToScheduler::Gather(body) => {
-            let gathered = gather::gather(server, body.keys, usize::MAX).await;
+            let gathered = gather::gather(server, body, usize::MAX).await;
             Ok(gathered.into_answer())
         }
         ToScheduler::Scatter(body) => data::scatter(server, body).await,

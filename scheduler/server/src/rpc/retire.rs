@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use oxidask_protocol::Value;
 use oxidask_protocol::message::rpc::{RetireWorkers, WorkersToClose};
+use oxidask_protocol::{PayloadKind, Value};
 use oxidask_scheduler_core::ToClose;
 use oxidask_scheduler_core::WorkerId;
 use oxidask_scheduler_core::event::WorkerStatus;
@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use super::python::refusal;
 use super::reply::{Refusal, raise};
 use super::{Answer, Outcome, status};
-use crate::aside::Hook;
+use crate::aside::{Hook, Pickle};
 use crate::coordinate;
 use crate::driver::Driver;
 use crate::membership;
@@ -58,7 +58,8 @@ pub(super) async fn choose(
 ) -> Result<Vec<WorkerId>, Refusal> {
     let groups = match body.key {
         Value::Nil => Vec::new(),
-        Value::Bin(key) => {
+        key => {
+            let key = pickle_of(key)?;
             let workers: Vec<(WorkerId, String)> = server
                 .driver()
                 .workers
@@ -73,9 +74,6 @@ pub(super) async fn choose(
                 .map_err(refusal)?;
             let ids = workers.into_iter().map(|(id, _)| id);
             ids.zip(numbers.iter().map(u64::to_string)).collect()
-        }
-        _ => {
-            return Err(raise("TypeError", "key must be a pickled callable"));
         }
     };
     let candidates = if server.aside.wants(Hook::ValidWorkersDownscaling) {
@@ -95,6 +93,20 @@ pub(super) async fn choose(
         groups,
         candidates,
     }))
+}
+
+/// The function in a request: a pickle as bytes, or a function that the sender's Dask pickled for the message.
+fn pickle_of(key: Value) -> Result<Pickle, Refusal> {
+    match key {
+        Value::Bin(pickle) => Ok(Pickle::Bytes(pickle)),
+        Value::Payload(payload) if payload.kind == PayloadKind::Pickled => {
+            Ok(Pickle::Payload(payload))
+        }
+        _ => Err(raise(
+            "TypeError",
+            "key must be a callable, or the pickle of one",
+        )),
+    }
 }
 
 /// `retire_workers`: gives the identity of each worker that went.

@@ -15,9 +15,9 @@ use bytes::Bytes;
 use futures::future::join_all;
 use oxidask_protocol::comm::CommError;
 use oxidask_protocol::message::encode_one;
-use oxidask_protocol::message::rpc::{GetData, ToWorkerRpc};
+use oxidask_protocol::message::rpc::{Gather, GetData, ToWorkerRpc};
 use oxidask_protocol::msgpack::Writer;
-use oxidask_protocol::wire::KeySet;
+use oxidask_protocol::wire::{KeySet, Omit};
 use oxidask_protocol::{Key, Value};
 use oxidask_scheduler_core::{Event, WorkerId};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -40,7 +40,11 @@ pub(crate) const ROOM: usize = 64 << 20;
 /// What came of a `gather`.
 pub(crate) enum Gathered {
     /// Everything is there, or waits in connections to workers.
-    Parts(Vec<Part>),
+    Parts {
+        parts: Vec<Part>,
+        /// Serialisation families that the client allows.
+        serializers: Omit<Value>,
+    },
     /// Keys that nobody has.
     Failed(Vec<Key>),
 }
@@ -50,7 +54,7 @@ impl Gathered {
     pub(crate) fn into_answer(self) -> Answer {
         match self {
             Self::Failed(keys) => Answer::message(vec![refusal(&keys)]),
-            Self::Parts(parts) => Answer::message(part::whole(parts)),
+            Self::Parts { parts, .. } => Answer::message(part::whole(parts)),
         }
     }
 }
@@ -68,7 +72,8 @@ fn refusal(keys: &[Key]) -> Bytes {
 }
 
 /// Asks workers for results. Answers of up to `room` bytes in all are taken in, others wait in their connections.
-pub(crate) async fn gather(server: &Arc<Server>, keys: Vec<Key>, room: usize) -> Gathered {
+pub(crate) async fn gather(server: &Arc<Server>, body: Gather, room: usize) -> Gathered {
+    let Gather { keys, serializers } = body;
     let room = AtomicUsize::new(room);
     let mut parts: Vec<Part> = Vec::new();
     let event = Value::map([
@@ -86,11 +91,11 @@ pub(crate) async fn gather(server: &Arc<Server>, keys: Vec<Key>, room: usize) ->
     let mut tried: FxHashSet<(Key, WorkerId)> = FxHashSet::default();
     while !wanted.is_empty() {
         let by_worker = assign(server, std::mem::take(&mut wanted), &tried, &mut failed);
-        let room = &room;
+        let (room, serializers) = (&room, &serializers);
         let fetches = by_worker
             .into_iter()
             .map(|((id, address), keys)| async move {
-                let part = fetch(server, &address, &keys, room).await;
+                let part = fetch(server, &address, &keys, serializers, room).await;
                 ((id, address), keys, part)
             });
         let mut missing = Vec::new();
@@ -123,7 +128,7 @@ pub(crate) async fn gather(server: &Arc<Server>, keys: Vec<Key>, room: usize) ->
         }
     }
     if failed.is_empty() {
-        Gathered::Parts(parts)
+        Gathered::Parts { parts, serializers }
     } else {
         Gathered::Failed(failed)
     }
@@ -169,7 +174,8 @@ fn spread(key: &Key, worker: WorkerId) -> u64 {
     hasher.finish()
 }
 
-/// Asks one worker for keys; those that it does not have are left out.
+/// Asks one worker for keys; those that it does not have are left out. `serializers`: what the values may be serialised
+/// with; the worker writes an error in the place of one that cannot be.
 ///
 /// # Errors
 /// If it cannot be reached or answers nonsense.
@@ -177,6 +183,7 @@ async fn fetch(
     server: &Server,
     address: &Arc<str>,
     keys: &[Key],
+    serializers: &Omit<Value>,
     room: &AtomicUsize,
 ) -> Result<Part, CallError> {
     let request = encode_one(&ToWorkerRpc::GetData(GetData {
@@ -185,6 +192,7 @@ async fn fetch(
             is_set: false,
         },
         who: None,
+        serializers: serializers.clone(),
     }));
     loop {
         let mut comm = server.pool.take(address).await?;

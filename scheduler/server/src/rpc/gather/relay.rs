@@ -9,9 +9,10 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use bytes::Bytes;
-use oxidask_protocol::Key;
 use oxidask_protocol::comm::{Comm, CommError, CommReader, CommWriter};
 use oxidask_protocol::frame::encode_head;
+use oxidask_protocol::wire::Omit;
+use oxidask_protocol::{Key, Value};
 use oxidask_scheduler_core::Event;
 use oxidask_scheduler_core::action::TaskStateName;
 use tokio::time::{Instant, timeout};
@@ -36,9 +37,9 @@ pub(crate) async fn relay(
     gathered: Gathered,
     client: &mut CommWriter,
 ) -> Result<(), CommError> {
-    let parts = match gathered {
+    let (parts, serializers) = match gathered {
         Gathered::Failed(keys) => return client.write(&[refusal(&keys)]).await,
-        Gathered::Parts(parts) => parts,
+        Gathered::Parts { parts, serializers } => (parts, serializers),
     };
     let (document, lengths) = head_of(&parts);
     // A client is woken once for what is at hand.
@@ -48,7 +49,8 @@ pub(crate) async fn relay(
             Body::Held(pieces) => at_hand.extend(pieces),
             Body::Waiting(comm, address) => {
                 write(client, std::mem::take(&mut at_hand)).await?;
-                pass_on_part(server, &part, *comm, &address, client).await?;
+                let source = (*comm, &address);
+                pass_on_part(server, &part, source, &serializers, client).await?;
             }
         }
     }
@@ -69,8 +71,8 @@ enum Stop {
 async fn pass_on_part(
     server: &Server,
     part: &Part,
-    mut comm: Comm,
-    address: &Arc<str>,
+    (mut comm, address): (Comm, &Arc<str>),
+    serializers: &Omit<Value>,
     client: &mut CommWriter,
 ) -> Result<(), CommError> {
     let mut passed = 0;
@@ -92,7 +94,8 @@ async fn pass_on_part(
             continue;
         }
         let done = std::mem::take(&mut passed);
-        fetch_again(server, key, lengths, done, client).await?;
+        let lost = Lost { key, lengths, done };
+        fetch_again(server, lost, serializers, client).await?;
     }
     Ok(())
 }
@@ -123,12 +126,24 @@ async fn pass_on(
     }
 }
 
-/// Passes on one result from whoever has it, as soon as somebody has; `done` of its bytes were passed on before.
+/// A result whose worker failed in the middle.
+struct Lost<'a> {
+    key: &'a Key,
+    /// Of its frames.
+    lengths: &'a [usize],
+    /// How many of its bytes were passed on before.
+    done: usize,
+}
+
+/// Passes on the rest of one result from whoever has it, as soon as somebody has.
 async fn fetch_again(
     server: &Server,
-    key: &Key,
-    lengths: &[usize],
-    mut done: usize,
+    Lost {
+        key,
+        lengths,
+        mut done,
+    }: Lost<'_>,
+    serializers: &Omit<Value>,
     client: &mut CommWriter,
 ) -> Result<(), CommError> {
     let deadline = Instant::now() + PATIENCE;
@@ -154,7 +169,7 @@ async fn fetch_again(
         };
         let keys = [key.clone()];
         // Without room, what comes stays in the connection.
-        let fetched = fetch(server, &address, &keys, &AtomicUsize::new(0)).await;
+        let fetched = fetch(server, &address, &keys, serializers, &AtomicUsize::new(0)).await;
         let part = match fetched {
             Ok(part) => part,
             Err(error) => {
