@@ -22,7 +22,7 @@ const LATENCY: f64 = 0.1;
 const LEVELS: usize = 15;
 
 /// Workers with less work than this are not robbed, unless they are saturated. Unit: seconds.
-const WORTH_ROBBING: f64 = 0.2;
+pub(crate) const WORTH_ROBBING: f64 = 0.2;
 
 /// Without saturated workers, as many of the busiest are looked at.
 const VICTIMS: usize = 10;
@@ -61,16 +61,15 @@ impl Core {
 
     /// Source: distributed `WorkStealing.balance`.
     pub(crate) fn balance(&mut self) {
-        // A worker whose part of a plan is still to come would give back what it takes now, with what that needs.
-        let waiting = |id: &TaskId| self.tasks[*id].state == Waiting;
-        let planned = self.planned.iter().filter(|(id, _)| waiting(id));
-        let planned: IdSet<WorkerId> = planned.map(|(_, worker)| *worker).collect();
-        let idle = self.idle.iter().copied();
-        let mut thieves: Vec<WorkerId> = idle.filter(|id| !planned.contains(id)).collect();
+        let mut thieves: Vec<WorkerId> = self.idle.iter().copied().collect();
         if self.draining || thieves.is_empty() || thieves.len() == self.workers.len() {
             return;
         }
+        self.leave_out_planned(&mut thieves);
         let mut requested = Vec::new();
+        if thieves.is_empty() {
+            return;
+        }
         for (level, victim, tasks) in self.stealable_by_level(&thieves) {
             for id in tasks {
                 if thieves.is_empty() {
@@ -92,6 +91,21 @@ impl Core {
         if !requested.is_empty() {
             self.note_theft(StealNote::Requested(requested));
         }
+    }
+
+    /// A worker whose part of a plan is still to come would give back what it takes now, with what that needs. Where
+    /// all have a part, as while a plan is carried out, a short look shows it.
+    fn leave_out_planned(&self, thieves: &mut Vec<WorkerId>) {
+        let mut left: IdSet<WorkerId> = thieves.iter().copied().collect();
+        for (id, worker) in &self.planned {
+            if left.is_empty() {
+                break;
+            }
+            if left.contains(worker) && self.tasks[*id].state == Waiting {
+                left.swap_remove(worker);
+            }
+        }
+        thieves.retain(|thief| left.contains(thief));
     }
 
     fn request_of(
@@ -161,17 +175,25 @@ impl Core {
     ///
     /// Source: distributed `steal_time_ratio`.
     fn cost_of_moving(&self, id: TaskId, victim: WorkerId) -> Option<usize> {
-        let task = &self.tasks[id];
         let worker = &self.workers[&victim];
-        let seconds = self.expected_duration(task.group);
         let begun = worker.long_running.contains(&id) || worker.executing.contains_key(&id);
-        let fast = self.groups.prefix_of(task.group).fast;
-        if task.is_actor || begun || self.thefts.asked.contains_key(&id) || fast {
+        if self.tasks[id].is_actor || begun || self.thefts.asked.contains_key(&id) {
+            return None;
+        }
+        self.level_of_moving(id)
+    }
+
+    /// What moving a task costs for its computing: 0 where nothing has to be transferred; `None` if it is too short to
+    /// be worth a transfer.
+    pub(crate) fn level_of_moving(&self, id: TaskId) -> Option<usize> {
+        let task = &self.tasks[id];
+        if self.groups.prefix_of(task.group).fast {
             return None;
         }
         if task.dependencies.is_empty() {
             return Some(0);
         }
+        let seconds = self.expected_duration(task.group);
         let bytes: u64 = task
             .dependencies
             .iter()

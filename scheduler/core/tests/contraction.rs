@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use oxidask_scheduler_core::Config;
-use oxidask_scheduler_core::event::NewTask;
-use oxidask_scheduler_core::testing::{TestCore, task};
+use oxidask_scheduler_core::event::{Annotations, Event, NewTask};
+use oxidask_scheduler_core::testing::{TestCore, annotated, finished, task};
 
 /// `x @ x` of `n` × `n` blocks on some workers of one thread, as dask.array writes it.
 struct Product {
@@ -171,4 +171,39 @@ fn workers_whose_part_is_still_to_come_do_not_take_others_parts() {
     };
     let moved = product.moved();
     assert!(moved <= 72 * 3 / 2, "{moved} blocks");
+}
+
+#[test]
+fn short_tasks_that_share_inputs_stay_where_these_are() {
+    let mut t = TestCore::new(Config::default()).client(0);
+    for worker in 0..4 {
+        t.add_worker(worker, 1);
+    }
+    let only_first = Annotations {
+        workers: vec!["w0".into()],
+        ..Annotations::default()
+    };
+    let names =
+        |from: usize, to: usize| (from..to).map(|i| format!("short-{i}")).collect::<Vec<_>>();
+    let inputs = names(0, 10);
+    let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+    let tasks = inputs
+        .iter()
+        .map(|key| annotated(task(key, &[]), only_first.clone()));
+    t.submit(0, tasks.collect(), &inputs);
+    while let Some(sent) = t.sent.values().next().cloned() {
+        t.sent.remove(&sent.key);
+        let Event::TaskFinished(mut finished) = finished(&sent) else {
+            unreachable!("what finishes a task")
+        };
+        finished.compute = Some(0.001);
+        t.send(Event::TaskFinished(finished));
+    }
+    let all = names(10, 110);
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    let tasks = all.iter().map(|key| task(key, &inputs));
+    t.submit(0, tasks.collect(), &all);
+    assert!(all.iter().all(|key| t.worker_of(key) == Some(0)));
+    t.wait(Duration::from_secs(1));
+    assert!(t.steals.is_empty(), "0.1 s of work is not worth robbing");
 }

@@ -27,6 +27,9 @@ const INPUTS: usize = 256;
 /// the like have one for each, and nothing to plan.
 const SHARING: usize = 2;
 
+/// Less work than this stays where its inputs are, as a worker that has no more is not robbed. Unit: seconds.
+const WORTH_DIVIDING: f64 = crate::stealing::WORTH_ROBBING;
+
 /// How far dependents are followed to the result that tasks contribute to.
 const DEPTH: usize = 4;
 
@@ -62,7 +65,7 @@ impl Core {
         }
         let plannable = tasks.iter().copied().filter(|id| self.is_plannable(*id));
         let mut plannable: Vec<TaskId> = plannable.collect();
-        if (plannable.len() as u64) < enough {
+        if (plannable.len() as u64) < enough || self.seconds_of(&plannable) <= WORTH_DIVIDING {
             return;
         }
         plannable.sort_by_key(|id| self.tasks[*id].rank());
@@ -105,6 +108,14 @@ impl Core {
             && task.worker_restrictions().is_empty()
             && task.resource_restrictions().is_empty()
             && !self.is_rootish(id)
+            // What is too short to be stolen shall not be sent away either: its inputs would be copied for nothing.
+            && self.level_of_moving(id).is_some()
+    }
+
+    /// Expected seconds of computing of all these tasks.
+    fn seconds_of(&self, tasks: &[TaskId]) -> f64 {
+        let seconds = |id: &TaskId| self.expected_duration(self.tasks[*id].group);
+        tasks.iter().map(seconds).sum()
     }
 
     /// The result that a task contributes to: as long as there is one dependent, that one.
