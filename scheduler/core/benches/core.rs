@@ -96,6 +96,9 @@ fn run(mut core: Core, (tasks, wanted): (Vec<NewTask>, Vec<Key>)) -> usize {
     while let Some(event) = answers.pop_front() {
         now += 1000;
         core.handle(Time(now), event);
+        while core.has_slices() {
+            core.handle(Time(now), Event::Tick);
+        }
         while let Some(action) = core.poll_action() {
             if let Action::ComputeTask(compute) = action {
                 ran += 1;
@@ -110,6 +113,9 @@ fn run(mut core: Core, (tasks, wanted): (Vec<NewTask>, Vec<Key>)) -> usize {
             keys: wanted,
         },
     );
+    while core.has_slices() {
+        core.handle(Time(now), Event::Tick);
+    }
     assert_eq!(core.task_count(), 0);
     ran
 }

@@ -35,6 +35,8 @@ pub struct Config {
     pub reduce_replicas: bool,
     /// How often it is looked for superfluous copies.
     pub active_memory_manager_interval: Duration,
+    /// Most tasks of a graph, and most keys, that one event or tick takes in; more take several. About 2 ms.
+    pub slice: usize,
     /// Whether the whole state is compared with its invariants after every event, which takes time in proportion to
     /// it; a violation is a panic.
     pub validate: bool,
@@ -67,6 +69,7 @@ impl Default for Config {
             active_memory_manager: true,
             reduce_replicas: true,
             active_memory_manager_interval: Duration::from_secs(2),
+            slice: 1000,
             validate: false,
             transition_log_length: 100_000,
             seed: 0,

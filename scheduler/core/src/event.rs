@@ -258,7 +258,8 @@ pub enum AmmCommand {
 pub struct UpdateGraph {
     /// Who submitted it.
     pub client: ClientId,
-    /// All tasks that the wanted keys need and that the sender defined, in any order.
+    /// All tasks that the wanted keys need and that the sender defined. In any order if there are few; where there
+    /// are more than [`Config::slice`](crate::Config::slice), each comes best after those that it depends on.
     pub tasks: Vec<NewTask>,
     /// Keys that the client wants; they may also be known from before.
     pub wanted: Vec<Key>,

@@ -14,6 +14,7 @@ mod ids;
 mod placement;
 mod replicas;
 mod scaling;
+mod slices;
 mod spans;
 mod state;
 mod steal_note;
@@ -47,6 +48,7 @@ pub use validate::Violation;
 pub use victims::Unique;
 
 use ids::TaskId;
+use slices::Slices;
 use state::Client;
 use state::group::{Groups, PrefixId};
 use state::queue::Queue;
@@ -123,6 +125,8 @@ pub struct Core {
     copies: Copies,
     shuffles: IndexMap<Arc<str>, Shuffle, FxBuildHasher>,
     recommendations: Recommendations,
+    /// What clients have sent that is not taken in yet.
+    slices: Slices,
     actions: VecDeque<Action>,
     /// Keys to free by worker, sent together when the event has been handled.
     freed: IdMap<WorkerId, Vec<Key>>,
@@ -177,6 +181,7 @@ impl Core {
             copies: Copies::default(),
             shuffles: IndexMap::default(),
             recommendations: Recommendations::default(),
+            slices: Slices::default(),
             actions: VecDeque::new(),
             freed: IdMap::default(),
             timers: Timers::default(),
@@ -203,6 +208,7 @@ impl Core {
     /// Takes in what happened at `now`.
     pub fn handle(&mut self, now: Time, event: Event) {
         self.now = self.now.max(now);
+        self.begin_slice();
         self.apply(event);
         self.run_recommendations();
         self.fill_open_slots();
@@ -223,7 +229,11 @@ impl Core {
 
     /// When [`Event::Tick`] is due.
     pub fn next_deadline(&self) -> Option<Time> {
-        self.timers.next()
+        if self.slices.is_empty() {
+            self.timers.next()
+        } else {
+            Some(self.now)
+        }
     }
 
     /// Whether [`Action::Transitioned`] is wanted (progress bars and scheduler plugins ask for it).
@@ -296,6 +306,7 @@ impl Core {
     /// No task is queued, without a worker, or running.
     fn has_nothing_to_do(&self) -> bool {
         self.queued.is_empty()
+            && self.slices.is_empty()
             && self.unrunnable.is_empty()
             && self.workers.values().all(|w| w.processing.is_empty())
     }

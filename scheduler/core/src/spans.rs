@@ -22,12 +22,13 @@ use crate::state::span::DEFAULT;
 type Rewritten = IndexMap<(usize, Arc<str>), Option<Arc<Annotations>>, FxBuildHasher>;
 
 impl Core {
-    /// Gives the tasks of a graph their span, and has their annotations name it.
+    /// Gives tasks of a graph their span, and has their annotations name it. `described`: the graph's metadata and
+    /// code. `default`: the span of those tasks of the graph that name none.
     pub(crate) fn observe_spans(
         &mut self,
         tasks: &[TaskId],
-        metadata: Option<&Payload>,
-        code: Option<&Payload>,
+        (metadata, code): (Option<&Payload>, Option<&Payload>),
+        default: &mut Option<Arc<str>>,
     ) {
         let mut rewritten = Rewritten::default();
         let mut last: Option<(GroupId, Arc<str>)> = None;
@@ -36,7 +37,7 @@ impl Core {
             let span = match &last {
                 Some((known, span)) if *known == group => Arc::clone(span),
                 _ => {
-                    let span = self.span_of(group, *id);
+                    let span = self.span_of(group, *id, default);
                     if let Some(span) = self.spans.get_mut(&span) {
                         span.describe(metadata, code);
                     }
@@ -49,14 +50,19 @@ impl Core {
     }
 
     /// The span of a group; that of one of its tasks if it has none yet.
-    fn span_of(&mut self, group: GroupId, task: TaskId) -> Arc<str> {
+    fn span_of(
+        &mut self,
+        group: GroupId,
+        task: TaskId,
+        default: &mut Option<Arc<str>>,
+    ) -> Arc<str> {
         if let Some(span) = &self.groups.get(group).span {
             return Arc::clone(span);
         }
         let annotations = self.tasks[task].annotations.as_ref();
         let span = match annotations.and_then(|a| a.span.clone()) {
             Some(tag) => self.spans.ensure(&tag, self.now),
-            None => self.default_span(),
+            None => Arc::clone(default.get_or_insert_with(|| self.default_span())),
         };
         if let Some(span) = self.spans.get_mut(&span) {
             span.groups.insert(group);

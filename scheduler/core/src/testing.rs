@@ -64,8 +64,16 @@ impl TestCore {
         }
     }
 
-    /// Sends an event, checks the state, and keeps the actions.
+    /// Sends an event, checks the state, and keeps the actions; then ticks, until all that clients have sent is taken in.
     pub fn send(&mut self, event: Event) {
+        self.send_only(event);
+        while self.core.has_slices() {
+            self.send_only(Event::Tick);
+        }
+    }
+
+    /// Sends an event, checks the state, and keeps the actions.
+    pub fn send_only(&mut self, event: Event) {
         self.now = self.now + Duration::from_micros(100);
         let shown: String = format!("{event:?}").chars().take(2000).collect();
         self.core.handle(self.now, event);
@@ -109,9 +117,14 @@ impl TestCore {
         }
     }
 
+    /// Lets time pass, unnoticed until the next event.
+    pub fn pass(&mut self, duration: Duration) {
+        self.now = self.now + duration;
+    }
+
     /// Lets time pass and reports what is due.
     pub fn wait(&mut self, duration: Duration) {
-        self.now = self.now + duration;
+        self.pass(duration);
         self.send(Event::Tick);
     }
 

@@ -6,6 +6,7 @@ use crate::action::TaskStateName::{
 };
 use crate::event::WorkerStatus;
 use crate::ids::{TaskId, WorkerId};
+use crate::slices::TAKING_IN;
 use crate::state::task::Task;
 use crate::state::worker::Worker;
 
@@ -162,7 +163,8 @@ impl Core {
                 "{key}: waits for nothing"
             );
         }
-        if state == Released && task.run_spec.is_some() {
+        // What is taken in with a large graph starts when all of it is known.
+        if state == Released && task.run_spec.is_some() && !task.who_wants.contains(TAKING_IN) {
             ensure!(
                 !task.is_needed(),
                 "{key}: needed, but nothing is done for it"
@@ -287,6 +289,10 @@ impl Core {
                 "a plan for a task or a worker that is not there"
             );
         }
+        ensure!(
+            self.fading().all(|id| self.tasks.get(id).is_some()),
+            "a task that is gone is to be forgotten"
+        );
         let queued = self.tasks.iter().filter(|(_, t)| t.state == Queued).count();
         ensure!(
             queued == self.queued.len(),

@@ -99,6 +99,8 @@ enum Step {
         client: u8,
     },
     Restart,
+    /// A slice of what is put by.
+    Slice,
     Wait {
         seconds: u8,
     },
@@ -131,6 +133,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0_u8..3).prop_map(|client| Step::RemoveClient { client }),
         1 => any::<bool>().prop_map(|on| Step::Drain { on }),
         1 => Just(Step::Restart),
+        4 => Just(Step::Slice),
         1 => (0_u8..200).prop_map(|seconds| Step::Wait { seconds }),
     ]
 }
@@ -155,7 +158,13 @@ fn name(key: u8) -> String {
 
 impl Model {
     fn new(saturation: f64) -> Self {
+        Self::in_slices(saturation, Config::default().slice)
+    }
+
+    /// As [`new`](Self::new), with graphs and releases of more than `slice` taken in one tick after the other.
+    fn in_slices(saturation: f64, slice: usize) -> Self {
         let config = Config {
+            slice,
             worker_saturation: saturation,
             worker_ttl: None,
             ..Config::default()
@@ -186,7 +195,8 @@ impl Model {
     }
 
     fn send(&mut self, event: Event) {
-        self.t.send(event);
+        // Where graphs are taken in by slices, other things happen in between.
+        self.t.send_only(event);
         self.keep_actions();
     }
 
@@ -442,9 +452,10 @@ impl Model {
             Step::Drain { on } => self.send(Event::DrainingSet { draining: on }),
             Step::Restart => self.send(Event::Restart),
             Step::Wait { seconds } => {
-                self.t.wait(Duration::from_secs(seconds.into()));
-                self.keep_actions();
+                self.t.pass(Duration::from_secs(seconds.into()));
+                self.send(Event::Tick);
             }
+            Step::Slice => self.send(Event::Tick),
         }
     }
 
@@ -457,8 +468,15 @@ impl Model {
         }
     }
 
+    fn tick(&mut self) {
+        while self.t.core.has_slices() {
+            self.send(Event::Tick);
+        }
+    }
+
     /// The storm is over: a fresh worker comes, and every run is answered.
     fn settle(&mut self) {
+        self.tick();
         self.send(Event::DrainingSet { draining: false });
         self.add_worker(2);
         for _ in 0..10_000 {
@@ -475,9 +493,10 @@ proptest! {
     fn whatever_happens_invariants_hold_and_wanted_keys_end(
         steps in prop::collection::vec(step(), 1..120),
         infinite in any::<bool>(),
+        slice in prop_oneof![Just(1_000_usize), 1_usize..4],
     ) {
         let saturation = if infinite { f64::INFINITY } else { 1.1 };
-        let mut model = Model::new(saturation);
+        let mut model = Model::in_slices(saturation, slice);
         for step in &steps {
             model.run(step);
         }

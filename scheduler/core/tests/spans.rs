@@ -70,6 +70,13 @@ fn a_task_belongs_to_the_span_that_the_user_named_and_its_worker_is_told() {
 }
 
 #[test]
+fn tasks_of_one_graph_that_name_no_span_share_one() {
+    let mut t = cluster();
+    t.submit(0, vec![task("x-1", &[]), task("y-1", &["x-1"])], &["y-1"]);
+    assert_eq!(span_of(&t, "x-1"), span_of(&t, "y-1"));
+}
+
+#[test]
 fn the_default_span_ends_when_all_its_tasks_are_done() {
     let mut t = cluster();
     t.submit(

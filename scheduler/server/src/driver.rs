@@ -15,6 +15,7 @@ use tracing::{debug, error};
 use crate::aside::{Aside, Hook};
 use crate::clock::{Clock, unix_time};
 use crate::conn::outbox::Outbox;
+use crate::graph_log::Coming;
 use crate::observe::Observers;
 use crate::peers::{ClientPeer, Clients, WorkerPeer, Workers};
 use crate::translate::{to_client, to_worker};
@@ -65,8 +66,10 @@ pub struct Driver {
     timer: Arc<Notify>,
     /// Hears of transitions while a plugin there wants to.
     aside: Aside,
-    /// Graphs that were handed in, and what became of them.
-    graphs: Vec<GraphUpdated>,
+    /// Graphs that are being taken in, by client and stimulus.
+    coming: FxHashMap<(ClientId, Arc<str>), Coming>,
+    /// Graphs that were taken in, and what became of them.
+    graphs: Vec<(Coming, GraphUpdated)>,
     /// What is to be logged about tasks that move.
     steal_notes: Vec<StealNote>,
     /// Watched keys that were forgotten.
@@ -96,6 +99,7 @@ impl Driver {
             armed: None,
             timer,
             aside,
+            coming: FxHashMap::default(),
             graphs: Vec::new(),
             steal_notes: Vec::new(),
             forgotten: Vec::new(),
@@ -230,7 +234,11 @@ impl Driver {
                 } => self.to_clients(client, |w| {
                     to_client::cancelled_keys(w, &keys, reason.as_deref(), message.as_deref());
                 }),
-                Action::ReportRestart => self.to_clients(None, to_client::restart),
+                Action::ReportRestart => {
+                    // What was under way is forgotten with all else.
+                    self.coming.clear();
+                    self.to_clients(None, to_client::restart);
+                }
                 Action::WorkerRetired {
                     request,
                     worker,
@@ -253,7 +261,11 @@ impl Driver {
                 Action::Forgotten { key } => self.forgotten.push(key),
                 Action::GraphUpdated(graph) => {
                     self.tell_graph(&graph);
-                    self.graphs.push(*graph);
+                    let client = graph.client.unwrap_or(ClientId(0));
+                    let coming = self
+                        .coming
+                        .remove(&(client, Arc::clone(&graph.stimulus_id)));
+                    self.graphs.extend(coming.map(|coming| (coming, *graph)));
                 }
                 Action::StealNoted(note) => self.steal_notes.push(*note),
                 Action::Transitioned(transition) => self.tell_transition(&transition),
@@ -319,8 +331,13 @@ impl Driver {
         self.core.observe_graphs(graphs);
     }
 
-    /// What became of the graphs that were handed in since the last call.
-    pub fn take_graphs(&mut self) -> Vec<GraphUpdated> {
+    /// A graph of this client and stimulus is about to be handed in.
+    pub fn graph_comes(&mut self, client: ClientId, stimulus_id: Arc<str>, coming: Coming) {
+        self.coming.insert((client, stimulus_id), coming);
+    }
+
+    /// The graphs that were taken in since the last call, and what became of them.
+    pub fn take_graphs(&mut self) -> Vec<(Coming, GraphUpdated)> {
         std::mem::take(&mut self.graphs)
     }
 
@@ -460,6 +477,7 @@ impl Driver {
     /// Takes a client out; what it wanted is released.
     pub fn remove_client(&mut self, client: ClientId) {
         if let Some(peer) = self.clients.remove(client) {
+            self.coming.retain(|(of, _), _| *of != client);
             self.handle(Event::ClientRemoved { client });
             self.aside
                 .tell(Hook::RemoveClient, vec![(&*peer.name).into()], Vec::new());

@@ -16,6 +16,7 @@ pub mod coordinate;
 pub mod driver;
 pub mod extensions;
 pub mod graph;
+pub mod graph_log;
 pub mod http;
 pub mod idle;
 mod listen;

@@ -1,11 +1,11 @@
 //! What all connections of one scheduler share.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once, OnceLock, PoisonError};
 
 use oxidask_protocol::comm::{CommError, Tls};
-use oxidask_scheduler_core::{self as core, Event};
+use oxidask_scheduler_core::{self as core, ClientId, Event};
 use oxidask_settings::telemetry::LogBuffer;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -17,11 +17,16 @@ use crate::conn::pool::Pool;
 use crate::coordinate::{self, Coordination};
 use crate::driver::{Chore, Driver};
 use crate::graph::Environments;
+use crate::graph_log;
 use crate::plugins::Plugins;
 use crate::rpc::memory_sampler::Samplings;
 use crate::rpc::shuffle::Shuffles;
 use crate::settings::Settings;
 use crate::steal_log;
+
+/// How often one who does a slice of work lets others go on before the next, while somebody waits for the driver.
+/// Waking who waits takes less.
+const MOST_YIELDS: u32 = 1000;
 
 /// One scheduler. Connections, the HTTP server and the control service each hold it.
 #[derive(Debug)]
@@ -37,6 +42,8 @@ pub struct Server {
     /// Connections closed because of a message that could not be understood.
     pub malformed: AtomicU64,
     driver: Mutex<Driver>,
+    /// How many wait for the driver.
+    waiting: AtomicUsize,
     /// Plugins that new workers and nannies get.
     pub plugins: Mutex<Plugins>,
     /// Connections that we open to workers.
@@ -109,6 +116,7 @@ impl Server {
             log,
             malformed: AtomicU64::new(0),
             driver: Mutex::new(driver),
+            waiting: AtomicUsize::new(0),
             plugins: Mutex::default(),
             pool,
             flusher: Arc::default(),
@@ -133,7 +141,39 @@ impl Server {
 
     /// The driver. Never held across an `await`.
     pub fn driver(&self) -> MutexGuard<'_, Driver> {
-        self.driver.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner);
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        driver
+    }
+
+    /// Gives those the driver who wait for it: the lock by itself would go to whoever unlocked it last.
+    async fn let_others_in(&self) {
+        tokio::task::yield_now().await;
+        for _ in 0..MOST_YIELDS {
+            if self.waiting.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Reports that time has passed, and logs what came of it.
+    fn tick(&self) {
+        let mut driver = self.driver();
+        driver.handle(Event::Tick);
+        steal_log::write(self, &mut driver);
+        if graph_log::write(self, &mut driver) {
+            coordinate::keys_changed(self, &mut driver);
+        }
+    }
+
+    /// Has the core go on until it has taken in all that a client has sent; others come in between.
+    pub async fn take_in(&self, client: ClientId) {
+        while self.driver().core().is_behind(client) {
+            self.tick();
+            self.let_others_in().await;
+        }
     }
 
     /// The plugins. Never held across an `await`.
@@ -207,9 +247,8 @@ impl Server {
                 () = self.timer.notified() => {}
                 () = tokio::time::sleep_until(at) => {
                     if core == Some(deadline) {
-                        let mut driver = self.driver();
-                        driver.handle(Event::Tick);
-                        steal_log::write(self, &mut driver);
+                        self.tick();
+                        self.let_others_in().await;
                     }
                     if extensions == Some(deadline) {
                         coordinate::expire(self);

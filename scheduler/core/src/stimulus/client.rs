@@ -28,7 +28,7 @@ impl Core {
         });
     }
 
-    pub(super) fn client_removed(&mut self, client: ClientId) {
+    pub(crate) fn client_removed(&mut self, client: ClientId) {
         let Some(state) = self.clients.get(&client) else {
             return;
         };
@@ -43,7 +43,7 @@ impl Core {
 
     /// Source: distributed `client_desires_keys`. Unknown keys become placeholders, since the graph that defines
     /// them may come later on another connection.
-    pub(super) fn client_desires_keys(&mut self, client: ClientId, keys: &[Key]) {
+    pub(crate) fn client_desires_keys(&mut self, client: ClientId, keys: &[Key]) {
         if !self.clients.contains_key(&client) {
             return;
         }
@@ -81,7 +81,7 @@ impl Core {
         }
     }
 
-    pub(super) fn client_releases_keys(&mut self, client: ClientId, keys: &[Key]) {
+    pub(crate) fn client_releases_keys(&mut self, client: ClientId, keys: &[Key]) {
         for key in keys {
             if let Some(id) = self.tasks.find(key) {
                 self.end_interest(client, id);
@@ -222,6 +222,7 @@ impl Core {
             self.recommend(id, Forgotten);
         }
         self.run_recommendations();
+        self.drop_slices();
         self.retirements.clear();
     }
 }

@@ -49,7 +49,8 @@ impl Core {
             return;
         }
         let touched = self.connect(defined);
-        self.observe_spans(&touched, span_metadata.as_ref(), code.as_ref());
+        let described = (span_metadata.as_ref(), code.as_ref());
+        self.observe_spans(&touched, described, &mut None);
         self.plan_batch(&touched);
 
         let mut wanted_ids: Vec<TaskId> = Vec::with_capacity(wanted.len());
@@ -102,7 +103,7 @@ impl Core {
     /// The generation of the tasks of a graph: later graphs come after earlier ones.
     ///
     /// Source: distributed `_set_priorities`.
-    fn begin_generation(
+    pub(crate) fn begin_generation(
         &mut self,
         submitting_task: Option<&Key>,
         fifo_timeout: std::time::Duration,
@@ -137,49 +138,65 @@ impl Core {
     ) -> (Vec<(TaskId, Vec<Key>)>, usize) {
         let mut collisions = 0;
         let mut defined = Vec::with_capacity(tasks.len());
-        for NewTask {
-            key,
+        for task in tasks {
+            let id = match self.tasks.find(&task.key) {
+                Some(id) => id,
+                None => {
+                    let id = self.new_task(task.key.clone());
+                    new.push(id);
+                    id
+                }
+            };
+            match self.define_one(id, task, generation, user_priority) {
+                Ok(dependencies) => defined.push((id, dependencies)),
+                Err(collides) => collisions += usize::from(collides),
+            }
+        }
+        (defined, collisions)
+    }
+
+    /// Gives a task its definition, if it has none. Gives the dependencies that the definition names.
+    ///
+    /// # Errors
+    /// If it has one, which it keeps: whether that is another one.
+    pub(crate) fn define_one(
+        &mut self,
+        id: TaskId,
+        task: NewTask,
+        generation: f64,
+        user_priority: f64,
+    ) -> Result<Vec<Key>, bool> {
+        let NewTask {
+            key: _,
             run_spec,
             dependencies,
             order,
             data_producer,
             annotations,
             role,
-        } in tasks
-        {
-            let id = match self.tasks.find(&key) {
-                Some(id) => id,
-                None => {
-                    let id = self.new_task(key);
-                    new.push(id);
-                    id
-                }
-            };
-            let task = &mut self.tasks[id];
-            if task.run_spec.is_some() {
-                collisions += usize::from(self.is_collision(id, &dependencies));
-                continue;
-            }
-            let user = annotations
-                .as_ref()
-                .and_then(|a| a.priority)
-                .unwrap_or(user_priority);
-            task.set_priority(Priority {
-                user: -user,
-                generation,
-                order,
-            });
-            task.run_spec = Some(run_spec);
-            task.data_producer = data_producer;
-            task.is_barrier = role == TaskRole::ShuffleBarrier;
-            let retries = annotations.as_ref().map_or(0, |a| a.retries);
-            if retries != task.special().retries {
-                task.special_mut().retries = retries;
-            }
-            task.annotations = annotations;
-            defined.push((id, dependencies));
+        } = task;
+        if self.tasks[id].run_spec.is_some() {
+            return Err(self.is_collision(id, &dependencies));
         }
-        (defined, collisions)
+        let task = &mut self.tasks[id];
+        let user = annotations
+            .as_ref()
+            .and_then(|a| a.priority)
+            .unwrap_or(user_priority);
+        task.set_priority(Priority {
+            user: -user,
+            generation,
+            order,
+        });
+        task.run_spec = Some(run_spec);
+        task.data_producer = data_producer;
+        task.is_barrier = role == TaskRole::ShuffleBarrier;
+        let retries = annotations.as_ref().map_or(0, |a| a.retries);
+        if retries != task.special().retries {
+            task.special_mut().retries = retries;
+        }
+        task.annotations = annotations;
+        Ok(dependencies)
     }
 
     /// One name for two different tasks is the user's mistake; the first definition holds.
@@ -252,26 +269,35 @@ impl Core {
     fn connect(&mut self, defined: Vec<(TaskId, Vec<Key>)>) -> Vec<TaskId> {
         let mut touched = Vec::with_capacity(defined.len());
         for (id, dependencies) in defined {
-            let group = self.tasks[id].group;
-            for key in &dependencies {
-                let Some(dependency) = self.tasks.find(key).filter(|dependency| *dependency != id)
-                else {
-                    continue;
-                };
-                self.tasks[id].dependencies.insert(dependency);
-                self.tasks[dependency].dependents.insert(id);
-                if self.tasks[dependency].is_barrier {
-                    self.tasks[id].never_queued = true;
-                }
-                let other = self.tasks[dependency].group;
-                self.groups.get_mut(group).dependencies.insert(other);
-            }
+            self.connect_one(id, &dependencies);
             touched.push(id);
         }
         touched
     }
 
-    fn mark_actors(&mut self, actors: &Actors, wanted: &[TaskId]) {
+    /// Draws the edges of a newly defined task.
+    pub(crate) fn connect_one(&mut self, id: TaskId, dependencies: &[Key]) {
+        let group = self.tasks[id].group;
+        for key in dependencies {
+            let Some(dependency) = self.tasks.find(key) else {
+                // It went between two slices of a large graph.
+                self.tasks[id].has_lost_dependencies = true;
+                continue;
+            };
+            if dependency == id {
+                continue;
+            }
+            self.tasks[id].dependencies.insert(dependency);
+            self.tasks[dependency].dependents.insert(id);
+            if self.tasks[dependency].is_barrier {
+                self.tasks[id].never_queued = true;
+            }
+            let other = self.tasks[dependency].group;
+            self.groups.get_mut(group).dependencies.insert(other);
+        }
+    }
+
+    pub(crate) fn mark_actors(&mut self, actors: &Actors, wanted: &[TaskId]) {
         match actors {
             Actors::None => {}
             Actors::Wanted => {

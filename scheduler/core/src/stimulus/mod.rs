@@ -18,6 +18,13 @@ use crate::event::Event;
 impl Core {
     /// Takes in an event. The recommendations that it leaves are carried out by the caller.
     pub(crate) fn apply(&mut self, event: Event) {
+        if let Some(event) = self.defer(event) {
+            self.apply_now(event);
+        }
+    }
+
+    /// Takes in an event whose turn it is.
+    pub(crate) fn apply_now(&mut self, event: Event) {
         let named = |core: &mut Self, name: &str| {
             core.stimulus = format!("{name}-{}", core.now.as_secs_f64()).into()
         };
@@ -25,19 +32,27 @@ impl Core {
             Event::ClientAdded { client, name } => self.client_added(client, name),
             Event::ClientRemoved { client } => {
                 named(self, "remove-client");
-                self.client_removed(client);
+                if !self.slice_leave(client) {
+                    self.client_removed(client);
+                }
             }
             Event::UpdateGraph(graph) => {
                 self.stimulus = Arc::clone(&graph.stimulus_id);
-                self.update_graph(graph);
+                if let Some(graph) = self.slice_graph(graph) {
+                    self.update_graph(graph);
+                }
             }
             Event::ClientDesiresKeys { client, keys } => {
                 named(self, "client-desires-keys");
-                self.client_desires_keys(client, &keys);
+                if let Some(keys) = self.slice_keys(client, keys, true) {
+                    self.client_desires_keys(client, &keys);
+                }
             }
             Event::ClientReleasesKeys { client, keys } => {
                 named(self, "client-releases-keys");
-                self.client_releases_keys(client, &keys);
+                if let Some(keys) = self.slice_keys(client, keys, false) {
+                    self.client_releases_keys(client, &keys);
+                }
             }
             Event::CancelKeys {
                 client,

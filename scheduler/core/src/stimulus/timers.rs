@@ -18,6 +18,7 @@ const SHARE: u32 = 5;
 
 impl Core {
     pub(super) fn tick(&mut self) {
+        self.advance();
         if self.timers.take_due(Timer::WorkerTtl, self.now) {
             self.time_out_workers();
             self.watch_workers();

@@ -147,13 +147,14 @@ impl Core {
             task.dependents.remove(id);
             task.waiters.remove(id);
             if task.dependents.is_empty() && task.who_wants.is_empty() {
-                self.recommend(dependency, Forgotten);
+                self.forget_soon(dependency);
             }
         }
         self.drop_all_replicas(id);
         self.set_state(id, Forgotten);
         self.recommendations.shift_remove(&id);
         self.planned.swap_remove(&id);
+        self.slices.note_forgotten(id);
         self.tasks.remove(id);
     }
 }

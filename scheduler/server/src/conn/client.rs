@@ -11,7 +11,6 @@ use oxidask_protocol::message::client::{FromClient, StreamStart, ToClient, Updat
 use oxidask_protocol::message::rpc::RegisterClient;
 use oxidask_protocol::message::{decode_batch, encode_batch};
 use oxidask_protocol::{Payload, Value};
-use oxidask_scheduler_core::action::GraphUpdated;
 use oxidask_scheduler_core::{ClientId, Event, heartbeat_interval};
 use tracing::{debug, info, warn};
 
@@ -21,6 +20,7 @@ use crate::clock::unix_time;
 use crate::coordinate;
 use crate::driver::Driver;
 use crate::graph::{GraphError, Node, native_nodes};
+use crate::graph_log::{self, Coming};
 use crate::peers::range;
 use crate::server::Server;
 use crate::translate::graph::Plan;
@@ -118,17 +118,17 @@ impl Stream {
                 },
                 (graph, outcome) = self.backlog.next_graph() => {
                     match outcome {
-                        Ok(_) => self.submit(graph.plan, graph.nodes, graph.began),
+                        Ok(_) => self.submit(graph.plan, graph.nodes, graph.began).await,
                         Err(error) => self.fail(&graph, error),
                     }
                     while let Some(message) = self.backlog.pop_message() {
-                        if !self.message(message) {
+                        if !self.message(message).await {
                             return "closed by the client".to_owned();
                         }
                     }
                 }
                 frames = reader.read(), if !self.backlog.is_full() => match frames {
-                    Ok(Some(frames)) => match self.frames(frames) {
+                    Ok(Some(frames)) => match self.frames(frames).await {
                         Ok(true) => {}
                         Ok(false) => return "closed by the client".to_owned(),
                         Err(reason) => return reason,
@@ -141,7 +141,7 @@ impl Stream {
     }
 
     /// Handles what one array holds, as far as no graph stands before it. False when the client leaves.
-    fn frames(&mut self, frames: Vec<Bytes>) -> Result<bool, String> {
+    async fn frames(&mut self, frames: Vec<Bytes>) -> Result<bool, String> {
         let batch = decode_batch::<FromClient>(&frames).map_err(|error| {
             self.server.malformed.fetch_add(1, Ordering::Relaxed);
             format!("malformed message: {error}")
@@ -161,7 +161,7 @@ impl Stream {
                     })));
                 }
                 message if self.backlog.is_empty() => {
-                    if !self.message(message) {
+                    if !self.message(message).await {
                         return Ok(false);
                     }
                 }
@@ -171,58 +171,31 @@ impl Stream {
         Ok(true)
     }
 
-    /// `began`: when the graph came. Unit: Unix seconds.
-    fn submit(&self, plan: Plan, nodes: Vec<Vec<Node>>, began: f64) {
+    /// Hands a graph in and waits until the core has taken it in, so that what the client sends next finds it there.
+    /// `began`: when it came. Unit: Unix seconds.
+    async fn submit(&self, plan: Plan, nodes: Vec<Vec<Node>>, began: f64) {
         let tasks: usize = nodes.iter().map(Vec::len).sum();
         debug!(client = %self.name, tasks, wanted = plan.wanted.len(), "graph");
-        let stimulus_id = format!("update-graph-{began}").into();
-        let materialised = unix_time();
+        let stimulus_id: Arc<str> = format!("update-graph-{began}").into();
+        let coming = Coming {
+            client: Arc::clone(&self.name),
+            began,
+            materialised: unix_time(),
+        };
         self.server
             .driver()
             .observers
             .task_metadata
             .wanted(&plan.wanted);
-        let event = graph::event(self.client, plan, nodes, stimulus_id);
-        let mut driver = self.server.driver();
-        driver.handle(event);
-        for outcome in driver.take_graphs() {
-            self.log_graph(&mut driver, &outcome, began, materialised);
+        let event = graph::event(self.client, plan, nodes, Arc::clone(&stimulus_id));
+        {
+            let mut driver = self.server.driver();
+            driver.graph_comes(self.client, stimulus_id, coming);
+            driver.handle(event);
+            graph_log::write(&self.server, &mut driver);
+            coordinate::keys_changed(&self.server, &mut driver);
         }
-        coordinate::keys_changed(&self.server, &mut driver);
-    }
-
-    /// Says in the event log what became of a graph. The order of its tasks is found while they come in, so its time is
-    /// part of that.
-    fn log_graph(&self, driver: &mut Driver, graph: &GraphUpdated, began: f64, materialised: f64) {
-        let now = unix_time();
-        let mut event = vec![
-            ("action", Value::from("update-graph")),
-            ("stimulus_id", (&*graph.stimulus_id).into()),
-        ];
-        if graph.refused {
-            event.push(("status", "cancelled".into()));
-        } else {
-            let metrics = Value::map([
-                ("tasks", Value::from(graph.tasks)),
-                ("new_tasks", graph.new_tasks.into()),
-                ("key_collisions", graph.key_collisions.into()),
-                ("start_timestamp_seconds", began.into()),
-                (
-                    "materialization_duration_seconds",
-                    (materialised - began).into(),
-                ),
-                ("ordering_duration_seconds", 0.0.into()),
-                (
-                    "state_initialization_duration_seconds",
-                    (now - materialised).into(),
-                ),
-                ("duration_seconds", (now - began).into()),
-            ]);
-            event.push(("metrics", metrics));
-            event.push(("status", "OK".into()));
-        }
-        let topics = ["scheduler", &*self.name];
-        coordinate::log_event(&self.server, driver, &topics, &Value::map(event));
+        self.server.take_in(self.client).await;
     }
 
     /// Each wanted key must be answered, or the client waits for ever.
@@ -254,11 +227,11 @@ impl Stream {
     }
 
     /// A graph of native tasks needs no helper.
-    fn native_graph(&self, message: UpdateNativeGraph) {
+    async fn native_graph(&self, message: UpdateNativeGraph) {
         let (tasks, plan) = graph::native(message);
         let began = unix_time();
         match native_nodes(tasks, &plan.wanted) {
-            Ok(nodes) => self.submit(plan, vec![nodes], began),
+            Ok(nodes) => self.submit(plan, vec![nodes], began).await,
             Err(error) => {
                 warn!(client = %self.name, %error, "native graph refused");
                 let pickle = exception::builtin("ValueError", &error.to_string());
@@ -280,15 +253,22 @@ impl Stream {
         coordinate::log_event(&self.server, &mut driver, &topics, &event);
     }
 
-    /// Handles one message. False when the client leaves.
-    fn message(&self, message: FromClient) -> bool {
+    /// Handles one message, to its end. False when the client leaves.
+    async fn message(&self, message: FromClient) -> bool {
         let message = match message {
             FromClient::UpdateNativeGraph(message) => {
-                self.native_graph(message);
+                self.native_graph(message).await;
                 return true;
             }
             message => message,
         };
+        let stays = self.event(message);
+        self.server.take_in(self.client).await;
+        stays
+    }
+
+    /// Hands one message that is no graph in. False when the client leaves.
+    fn event(&self, message: FromClient) -> bool {
         let client = self.client;
         let mut driver = self.server.driver();
         match message {

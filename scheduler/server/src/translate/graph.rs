@@ -91,6 +91,8 @@ pub fn event(client: ClientId, plan: Plan, nodes: Vec<Vec<Node>>, stimulus_id: A
             },
         });
     }
+    // A large graph is taken in by parts, which must not need later ones.
+    tasks.sort_by_key(|task| task.order);
     Event::UpdateGraph(event::UpdateGraph {
         client,
         tasks,
