@@ -221,7 +221,10 @@ fn disruption_budget_keeps_the_scheduler_and_all_workers_but_one_from_eviction()
         pods.evict(&workers[0], &EvictParams::default()).await?;
         let after = allowed().await?;
         ensure!(after == (2, 0), "{after:?}");
-        Ok(())
+        change(namespace, r#"{"spec": {"podDisruptionBudget": null}}"#).await?;
+        namespace
+            .until_none::<PodDisruptionBudget>("", DEADLINE)
+            .await
     });
 }
 
