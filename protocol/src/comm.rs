@@ -5,7 +5,6 @@
 
 use std::io::IoSlice;
 use std::net::SocketAddr;
-use std::os::fd::BorrowedFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -13,7 +12,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use rustix::net::sockopt;
-use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadHalf, WriteHalf};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio_rustls::rustls::{ClientConfig, ServerConfig};
@@ -436,44 +435,6 @@ impl CommWriter {
         .map_err(io(&self.peer))
     }
 
-    /// Writes one message, some frames of which lie in files: `place` gives file and offset of such a frame.
-    ///
-    /// Over TCP the system sends those from the file's own pages, without a copy of them. It may go on reading them
-    /// after this returns, so a file must not change any more. Over TLS, frames are encrypted from where they are.
-    ///
-    /// # Errors
-    /// If the connection fails.
-    pub async fn write_from_files<'a>(
-        &mut self,
-        frames: &[Bytes],
-        place: impl Fn(&Bytes) -> Option<(BorrowedFd<'a>, u64)>,
-    ) -> Result<(), CommError> {
-        let buffers = encode(frames);
-        let Output::Tcp(stream) = &mut self.output else {
-            return self.write_buffers(buffers).await;
-        };
-        let mut written = Ok(());
-        let mut before = Vec::new();
-        for buffer in buffers {
-            match place(&buffer) {
-                None => before.push(buffer),
-                Some((file, offset)) => {
-                    written = write_all(stream, std::mem::take(&mut before)).await;
-                    if written.is_ok() {
-                        written = send_file(stream, file, offset, buffer.len()).await;
-                    }
-                }
-            }
-            if written.is_err() {
-                break;
-            }
-        }
-        if written.is_ok() && !before.is_empty() {
-            written = write_all(stream, before).await;
-        }
-        written.map_err(io(&self.peer))
-    }
-
     /// Writes some of `buffers` if the connection takes them now.
     ///
     /// # Errors
@@ -516,26 +477,6 @@ impl CommWriter {
         }
         .map_err(io(&self.peer))
     }
-}
-
-/// Sends a part of a file from its own pages.
-async fn send_file(
-    stream: &OwnedWriteHalf,
-    file: BorrowedFd<'_>,
-    offset: u64,
-    length: usize,
-) -> std::io::Result<()> {
-    let socket: &TcpStream = stream.as_ref();
-    let (mut at, end) = (offset, offset + length as u64);
-    while at < end {
-        let rest = usize::try_from(end - at).map_err(std::io::Error::other)?;
-        let send = || Ok(rustix::fs::sendfile(socket, file, Some(&mut at), rest)?);
-        if socket.async_io(Interest::WRITABLE, send).await? == 0 {
-            // The file is shorter than it should be.
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
-        }
-    }
-    Ok(())
 }
 
 async fn write_all(

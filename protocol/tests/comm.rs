@@ -2,9 +2,6 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::fs::File;
-use std::io::Write;
-use std::os::fd::AsFd;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +11,6 @@ use oxidask_protocol::comm::{Comm, CommError, accept, connect};
 use oxidask_protocol::frame::{Limits, encode};
 use oxidask_protocol::handshake::Handshake;
 use oxidask_protocol::message::{decode_one, encode_one};
-use rustix::fs::{MemfdFlags, memfd_create};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -42,35 +38,6 @@ async fn pair() -> (Comm, Comm) {
             .unwrap()
     };
     tokio::join!(client, server)
-}
-
-#[tokio::test]
-async fn frames_that_lie_in_files_are_sent_from_there() {
-    let (mut a, mut b) = pair().await;
-    let content: Vec<u8> = (0..5_000_000_u32).map(|n| n as u8).collect();
-    let mut file = File::from(memfd_create("frames", MemfdFlags::CLOEXEC).unwrap());
-    file.write_all(&content).unwrap();
-    let content = Bytes::from(content);
-    let frames = vec![
-        Bytes::from_static(b"\xc0"),
-        content.slice(1000..4_000_000),
-        Bytes::from(vec![7; 100_000]),
-        content.slice(4_000_000..),
-        content.slice(..10),
-    ];
-    let place = |frame: &Bytes| {
-        let offset = (frame.as_ptr() as usize).checked_sub(content.as_ptr() as usize)?;
-        let inside = frame.len() > 10 && offset + frame.len() <= content.len();
-        inside.then_some((file.as_fd(), offset as u64))
-    };
-    let write = a.writer.write_from_files(&frames, place);
-    let (written, read) = tokio::join!(write, b.reader.read());
-    written.unwrap();
-    assert_eq!(read.unwrap().unwrap(), frames);
-    let after = vec![Bytes::from_static(b"\xc3")];
-    let (written, read) = tokio::join!(a.writer.write(&after), b.reader.read());
-    written.unwrap();
-    assert_eq!(read.unwrap().unwrap(), after);
 }
 
 /// A peer that writes what it likes after its handshake.

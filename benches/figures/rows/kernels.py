@@ -15,18 +15,24 @@ SENTENCE = "Kernels on one thread, 1000 × 1000: ours against NumPy"
 
 NUMPY = Path(__file__).parent.parent / "numpy_kernels.py"
 
-#: What each must reach, in NumPy's time over ours; the others only once as fast.
+#: What each must reach, in NumPy's time over ours; arithmetic and reductions only once as fast.
 FACTORS = {"matmul f64": 0.9, "matmul f32": 0.9, "matmul i64": 5, "matmul i32": 5, "pi": 5}
+
+#: Reported without a target. The slice copies here, so that a part does not keep its whole array in memory; NumPy
+#: copies once, when it concatenates. The generator is NumPy's Philox on both sides; its default one is not counted.
+REPORTED = ["every second row f64, concatenated", "uniform f64"]
 
 NAMES = [
     *("matmul f64", "matmul f32", "matmul i64", "matmul i32"),
     *("add f64", "add f64, a row to all", "multiply i64", "less f64", "sqrt f64"),
     *("sum f64", "sum f64, axis 0", "sum f64, axis 1", "sum i64", "mean f64"),
     *("min f64", "max f64", "max f64, axis 0", "max f64, axis 1", "var f64"),
-    *("every second row f64, concatenated", "uniform f64", "pi"),
+    *(*REPORTED, "pi"),
 ]
 
-METRICS = [Metric(name, "ms", **times_better(FACTORS.get(name, 1))) for name in NAMES]
+METRICS = [
+    Metric(name, "ms", **({} if name in REPORTED else times_better(FACTORS.get(name, 1)))) for name in NAMES
+]
 
 
 def measure(side: Side) -> dict[str, float]:

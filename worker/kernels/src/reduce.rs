@@ -296,28 +296,30 @@ fn block_sum<T: Element, S: Element>(block: &[T]) -> S {
 #[inline(always)]
 fn extreme_of<T: Element>(row: &[T], beats: impl Fn(T, T) -> bool) -> T {
     let first = row.first().copied().unwrap_or_default();
-    let pick = |best: T, x: T| if beats(x, best) { x } else { best };
-    if !T::DTYPE.is_float() {
-        return row.iter().copied().fold(first, pick);
-    }
-    // Two selections of the width of the element, which vector units do side by side.
-    let (mut lanes, mut nans) = ([first; LANES], [first; LANES]);
+    let mut lanes = [first; LANES];
     let (chunks, rest) = row.as_chunks::<LANES>();
     for chunk in chunks {
-        for at in 0..LANES {
-            let x = chunk[at];
-            lanes[at] = if beats(x, lanes[at]) { x } else { lanes[at] };
-            nans[at] = if x.is_nan() { x } else { nans[at] };
+        for (lane, x) in lanes.iter_mut().zip(chunk) {
+            *lane = better(*lane, *x, &beats);
         }
     }
-    for (at, x) in rest.iter().enumerate() {
-        lanes[at] = if beats(*x, lanes[at]) { *x } else { lanes[at] };
-        nans[at] = if x.is_nan() { *x } else { nans[at] };
+    for (lane, x) in lanes.iter_mut().zip(rest) {
+        *lane = better(*lane, *x, &beats);
     }
-    if let Some(nan) = nans.into_iter().find(|x| x.is_nan()) {
-        return nan;
+    let mut width = LANES / 2;
+    while width > 0 {
+        for at in 0..width {
+            lanes[at] = better(lanes[at], lanes[at + width], &beats);
+        }
+        width /= 2;
     }
-    lanes.into_iter().fold(first, pick)
+    lanes[0]
+}
+
+/// The one of two that beats the other. NaN takes a place and keeps it, since nothing beats it.
+#[inline(always)]
+fn better<T: Element>(best: T, x: T, beats: impl Fn(T, T) -> bool) -> T {
+    if beats(x, best) | x.is_nan() { x } else { best }
 }
 
 /// Element by element over arrays of one shape and dtype.

@@ -1,11 +1,6 @@
 //! What peers, clients and the scheduler ask over connections of their own.
 
-use std::{
-    collections::BTreeMap,
-    os::fd::{AsFd, BorrowedFd},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use oxidask_protocol::{
@@ -281,7 +276,7 @@ async fn get_data(
                 _ => values(&data, share),
             };
             comm.writer
-                .write_from_files(&reply, |frame| place(&data, frame))
+                .write(&reply)
                 .await
                 .map_err(|error| chain(&error))?;
             // Memory files stay open until the peer has them.
@@ -291,20 +286,6 @@ async fn get_data(
             Ok(())
         }
     }
-}
-
-/// Frames from this size on are sent from the file they lie in. Unit: bytes.
-const FILE_BYTES: usize = 64 << 10;
-
-/// The sealed memory file that a frame lies in, and where.
-fn place<'a>(data: &'a [Shared], frame: &Bytes) -> Option<(BorrowedFd<'a>, u64)> {
-    if frame.len() < FILE_BYTES {
-        return None;
-    }
-    data.iter().find_map(|(_, _, file)| {
-        let file = file.as_ref()?;
-        Some((file.file().as_fd(), file.offset(frame)?))
-    })
 }
 
 /// The reply to `get_data` for a peer that takes these serialisation families only.

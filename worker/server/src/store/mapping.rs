@@ -99,12 +99,6 @@ impl MemoryFile {
         &self.places
     }
 
-    /// Where the bytes begin within the file, if they lie in it.
-    pub(crate) fn offset(&self, bytes: &Bytes) -> Option<u64> {
-        let offset = (bytes.as_ptr() as usize).checked_sub(self.mapped.as_ptr() as usize)?;
-        (offset + bytes.len() <= self.mapped.len()).then_some(offset as u64)
-    }
-
     /// The frames, sharing the file's memory.
     pub(crate) fn frames(&self) -> Vec<Bytes> {
         self.places
@@ -180,8 +174,6 @@ mod tests {
         let file = MemoryFile::create(&frames).unwrap();
         assert_eq!(file.frames(), frames);
         assert_eq!(file.places(), [(0, 3), (64, 0), (64, 1000)]);
-        assert_eq!(file.offset(&file.frames()[2]), Some(64));
-        assert_eq!(file.offset(&Bytes::from(vec![7; 10])), None);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::join_all;
-use oxidask_protocol::comm::CommError;
+use oxidask_protocol::comm::{Comm, CommError};
 use oxidask_protocol::message::encode_one;
 use oxidask_protocol::message::rpc::{Gather, GetData, ToWorkerRpc};
 use oxidask_protocol::msgpack::Writer;
@@ -180,7 +180,7 @@ fn spread(key: &Key, worker: WorkerId) -> u64 {
 /// # Errors
 /// If it cannot be reached or answers nonsense.
 async fn fetch(
-    server: &Server,
+    server: &Arc<Server>,
     address: &Arc<str>,
     keys: &[Key],
     serializers: &Omit<Value>,
@@ -227,10 +227,11 @@ async fn fetch(
             pieces.push(piece);
         }
         if status == "OK" {
-            // Only a worker that has sent data waits for this.
-            comm.writer.send(&"OK".to_owned()).await?;
+            // Only a worker that has sent data waits for a word, and the client waits longer for the answer.
+            tokio::spawn(acknowledge(Arc::clone(server), comm, Arc::clone(address)));
+        } else {
+            server.pool.give(address, comm);
         }
-        server.pool.give(address, comm);
         if status != "busy" {
             return Ok(Part {
                 entries,
@@ -239,5 +240,13 @@ async fn fetch(
             });
         }
         tokio::time::sleep(BUSY).await;
+    }
+}
+
+/// Tells a worker that its data have come, and keeps the connection.
+async fn acknowledge(server: Arc<Server>, mut comm: Comm, address: Arc<str>) {
+    // A worker that dies now has delivered all the same.
+    if comm.writer.send(&"OK".to_owned()).await.is_ok() {
+        server.pool.give(&address, comm);
     }
 }

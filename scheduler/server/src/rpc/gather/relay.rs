@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
 use super::part::{Body, Part, head_of};
-use super::{Gathered, fetch, refusal};
+use super::{Gathered, acknowledge, fetch, refusal};
 use crate::server::Server;
 
 /// How long a client may take nothing of its answer, a worker bring nothing, and a lost result not be there again.
@@ -33,7 +33,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// # Errors
 /// If the client's connection fails, or can only be given up because results were lost in the middle.
 pub(crate) async fn relay(
-    server: &Server,
+    server: &Arc<Server>,
     gathered: Gathered,
     client: &mut CommWriter,
 ) -> Result<(), CommError> {
@@ -69,7 +69,7 @@ enum Stop {
 }
 
 async fn pass_on_part(
-    server: &Server,
+    server: &Arc<Server>,
     part: &Part,
     (mut comm, address): (Comm, &Arc<str>),
     serializers: &Omit<Value>,
@@ -78,7 +78,7 @@ async fn pass_on_part(
     let mut passed = 0;
     match pass_on(&mut comm.reader, 0, &mut passed, client).await {
         Ok(()) => {
-            acknowledge(server, comm, address).await;
+            acknowledge(Arc::clone(server), comm, Arc::clone(address)).await;
             return Ok(());
         }
         Err(Stop::Client(error)) => return Err(error),
@@ -137,7 +137,7 @@ struct Lost<'a> {
 
 /// Passes on the rest of one result from whoever has it, as soon as somebody has.
 async fn fetch_again(
-    server: &Server,
+    server: &Arc<Server>,
     Lost {
         key,
         lengths,
@@ -191,7 +191,7 @@ async fn fetch_again(
         done += passed;
         match result {
             Ok(()) => {
-                acknowledge(server, *comm, &address).await;
+                acknowledge(Arc::clone(server), *comm, address).await;
                 return Ok(());
             }
             Err(Stop::Client(error)) => return Err(error),
@@ -200,14 +200,6 @@ async fn fetch_again(
                 tokio::time::sleep(LOOK).await;
             }
         }
-    }
-}
-
-/// Tells a worker that its data have come, and keeps the connection.
-async fn acknowledge(server: &Server, mut comm: Comm, address: &Arc<str>) {
-    // A worker that dies now has delivered all the same.
-    if comm.writer.send(&"OK".to_owned()).await.is_ok() {
-        server.pool.give(address, comm);
     }
 }
 
