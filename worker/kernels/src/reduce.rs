@@ -296,30 +296,44 @@ fn block_sum<T: Element, S: Element>(block: &[T]) -> S {
 #[inline(always)]
 fn extreme_of<T: Element>(row: &[T], beats: impl Fn(T, T) -> bool) -> T {
     let first = row.first().copied().unwrap_or_default();
-    let mut lanes = [first; LANES];
-    let (chunks, rest) = row.as_chunks::<LANES>();
-    for chunk in chunks {
-        for (lane, x) in lanes.iter_mut().zip(chunk) {
-            *lane = better(*lane, *x, &beats);
+    let (mut lanes, mut nans) = ([first; LANES], [first; LANES]);
+    // Two elements at a time, since vector units tell by one comparison whether one of two is NaN.
+    let (pairs, rest) = row.as_chunks::<{ 2 * LANES }>();
+    for pair in pairs {
+        for at in 0..LANES {
+            let (a, b) = (pair[at], pair[at + LANES]);
+            lanes[at] = better(better(lanes[at], a, &beats), b, &beats);
+            nans[at] = if a.is_nan() | b.is_nan() {
+                f64::NAN.cast()
+            } else {
+                nans[at]
+            };
         }
     }
-    for (lane, x) in lanes.iter_mut().zip(rest) {
-        *lane = better(*lane, *x, &beats);
+    for (at, x) in rest.iter().enumerate() {
+        let at = at % LANES;
+        lanes[at] = better(lanes[at], *x, &beats);
+        nans[at] = if x.is_nan() { *x } else { nans[at] };
     }
     let mut width = LANES / 2;
     while width > 0 {
         for at in 0..width {
             lanes[at] = better(lanes[at], lanes[at + width], &beats);
+            nans[at] = if nans[at + width].is_nan() {
+                nans[at + width]
+            } else {
+                nans[at]
+            };
         }
         width /= 2;
     }
-    lanes[0]
+    if nans[0].is_nan() { nans[0] } else { lanes[0] }
 }
 
-/// The one of two that beats the other. NaN takes a place and keeps it, since nothing beats it.
+/// The one of two that beats the other.
 #[inline(always)]
 fn better<T: Element>(best: T, x: T, beats: impl Fn(T, T) -> bool) -> T {
-    if beats(x, best) | x.is_nan() { x } else { best }
+    if beats(x, best) { x } else { best }
 }
 
 /// Element by element over arrays of one shape and dtype.
