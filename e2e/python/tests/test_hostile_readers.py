@@ -70,12 +70,13 @@ def start(busy: Cluster) -> Iterator[object]:
 
 def test_one_that_stops_in_the_middle_of_its_results_costs_no_memory(busy: Cluster, start):
     with memory_returns(busy):
+        before = memory(busy)
         reader = start("future = client.submit(bytes, 300 << 20, pure=False); future.status", "future.result()")
         held = reader.memory_info().rss
         wait_until(lambda: reader.memory_info().rss - held > 30 * MB, what="the results come")
         reader.send_signal(signal.SIGSTOP)
-        before = memory(busy)
-        # A gather takes in 64 MiB at most, and passes the rest on as it is read.
+        # A gather takes in 64 MiB at most, and passes the rest on as it is read: of the one that stopped, too.
+        assert memory(busy) - before < 100 * MB
         with Client(busy.address, timeout=30, set_as_default=False) as other:
             assert len(other.submit(bytes, 100 << 20, pure=False).result(timeout=60)) == 100 << 20
         assert memory(busy) - before < 100 * MB
