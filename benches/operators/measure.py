@@ -129,7 +129,7 @@ def running(api: Api, namespace: str) -> int:
         params={"fieldSelector": "status.phase=Running"},
         headers={"accept": "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"},
     ).json()
-    return len(listed["items"])
+    return len(listed["items"] or [])  # of none it is null
 
 
 def create(api: Api, namespace: str, name: str, workers: int) -> None:
