@@ -17,7 +17,7 @@ use crate::clock::{Clock, unix_time};
 use crate::conn::outbox::Outbox;
 use crate::graph_log::Coming;
 use crate::observe::Observers;
-use crate::peers::{ClientPeer, Clients, WorkerPeer, Workers};
+use crate::peers::{ClientPeer, Clients, Held, Told, WorkerPeer, Workers};
 use crate::translate::{to_client, to_worker};
 
 /// What an action asks for that cannot be done in one go.
@@ -221,23 +221,31 @@ impl Driver {
                 }
                 Action::WorkerTimedOut { worker } => self.chore(Chore::WorkerTimedOut(worker)),
                 Action::NoWorkersTimedOut { keys } => self.chore(Chore::NoWorkers(keys)),
-                Action::Report { client, report } => {
-                    if let Some(outbox) = self.clients.get(client).and_then(|c| c.outbox.as_ref()) {
-                        outbox.send(|w| to_client::report(w, &report));
-                    }
-                }
+                Action::Report { client, report } => self.tell(client, Told::Report(report)),
                 Action::CancelledKeys {
                     client,
                     keys,
                     reason,
                     message,
-                } => self.to_clients(client, |w| {
-                    to_client::cancelled_keys(w, &keys, reason.as_deref(), message.as_deref());
-                }),
+                } => {
+                    let connected = self.clients.connected().map(|(peer, _)| peer.id);
+                    let clients = connected.filter(|id| client.is_none_or(|client| client == *id));
+                    let told = Told::Cancelled {
+                        keys,
+                        reason,
+                        message,
+                    };
+                    for id in clients.collect::<Vec<_>>() {
+                        self.tell(id, told.clone());
+                    }
+                }
                 Action::ReportRestart => {
                     // What was under way is forgotten with all else.
                     self.coming.clear();
-                    self.to_clients(None, to_client::restart);
+                    self.clients.iter_mut().for_each(|peer| peer.held.clear());
+                    for (_, outbox) in self.clients.connected() {
+                        outbox.send(to_client::restart);
+                    }
                 }
                 Action::WorkerRetired {
                     request,
@@ -367,14 +375,35 @@ impl Driver {
         }
     }
 
-    fn to_clients(
-        &self,
-        client: Option<ClientId>,
-        write: impl Fn(&mut oxidask_protocol::msgpack::Writer),
-    ) {
-        for (peer, outbox) in self.clients.connected() {
-            if client.is_none_or(|client| client == peer.id) {
-                outbox.send(&write);
+    /// Tells a client, unless what it sent before is to be taken in first.
+    fn tell(&mut self, client: ClientId, told: Told) {
+        let Some(peer) = self.clients.get_mut(client) else {
+            return;
+        };
+        let Some(told) = peer.held.keep(told) else {
+            return;
+        };
+        if let Some(outbox) = &peer.outbox {
+            outbox.send(|w| to_client::told(w, &told));
+        }
+    }
+
+    /// A client has sent a graph, which is being opened.
+    pub fn graph_opens(&mut self, client: ClientId) {
+        if let Some(peer) = self.clients.get_mut(client) {
+            peer.held.graph_came();
+        }
+    }
+
+    /// A graph of a client was taken in, or failed. The client is told what had to wait for it.
+    pub fn graph_opened(&mut self, client: ClientId) {
+        let Some(peer) = self.clients.get_mut(client) else {
+            return;
+        };
+        let reports = peer.held.graph_opened();
+        if let Some(outbox) = &peer.outbox {
+            for report in &reports {
+                outbox.send(|w| to_client::told(w, report));
             }
         }
     }
@@ -459,6 +488,7 @@ impl Driver {
             outbox,
             versions,
             last_seen: unix_time(),
+            held: Held::default(),
         });
         self.aside
             .tell(Hook::AddClient, vec![(&*name).into()], Vec::new());

@@ -121,6 +121,7 @@ impl Stream {
                         Ok(_) => self.submit(graph.plan, graph.nodes, graph.began).await,
                         Err(error) => self.fail(&graph, error),
                     }
+                    self.server.driver().graph_opened(self.client);
                     while let Some(message) = self.backlog.pop_message() {
                         if !self.message(message).await {
                             return "closed by the client".to_owned();
@@ -153,6 +154,7 @@ impl Stream {
                     let (request, plan) = graph::question(message);
                     let intake = self.server.intake.of(&self.versions);
                     let events = intake.submit(&self.name, request);
+                    self.server.driver().graph_opens(self.client);
                     self.backlog.push(Item::Graph(Box::new(PendingGraph {
                         events,
                         plan,

@@ -6,6 +6,7 @@ use oxidask_protocol::Value;
 use oxidask_scheduler_core::ClientId;
 use rustc_hash::FxHashMap;
 
+use super::Held;
 use crate::conn::outbox::Outbox;
 
 /// A client, or a variable, queue, data set … that holds keys.
@@ -21,6 +22,8 @@ pub struct ClientPeer {
     pub versions: Value,
     /// Last sign of life. Unit: Unix seconds.
     pub last_seen: f64,
+    /// What it is not told yet because of graphs that it sent before.
+    pub held: Held,
 }
 
 /// All clients, found by number or name.
@@ -75,6 +78,11 @@ impl Clients {
     /// All clients, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &ClientPeer> {
         self.peers.values()
+    }
+
+    /// All clients, in no order.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut ClientPeer> {
+        self.peers.values_mut()
     }
 
     /// Clients that have a stream.

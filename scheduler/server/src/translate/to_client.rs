@@ -5,6 +5,20 @@ use oxidask_protocol::wire::Encode;
 use oxidask_protocol::{Key, Value};
 use oxidask_scheduler_core::action::Report;
 
+use crate::peers::Told;
+
+/// What a client is told about keys.
+pub fn told(w: &mut Writer, told: &Told) {
+    match told {
+        Told::Report(what) => report(w, what),
+        Told::Cancelled {
+            keys,
+            reason,
+            message,
+        } => cancelled_keys(w, keys, reason.as_deref(), message.as_deref()),
+    }
+}
+
 /// What a client is told about a key.
 pub fn report(w: &mut Writer, report: &Report) {
     match report {
