@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
+import time
 from pathlib import Path
 
 import distributed.versions
@@ -254,6 +255,20 @@ def test_results_come_in_the_families_that_the_client_allows(shared: Cluster, di
         wait(function)
         with pytest.raises(TypeError):
             client.gather(function, direct=direct)
+
+
+def test_losses_are_told_after_the_graphs_that_were_sent_before(own: Client, cluster: Cluster):
+    class Slow:
+        """Takes a second to be opened by whoever takes the graph in."""
+
+        def __reduce__(self):
+            return time.sleep, (1,)
+
+    data = own.scatter(1, workers=["a"], hash=False)
+    after = own.submit(operator.add, data, own.submit(slowinc, Slow(), pure=False), pure=False)
+    cluster.processes[1].kill()
+    wait_until(lambda: data.status == "cancelled")
+    assert after.status == "cancelled"
 
 
 def test_workers_that_could_go_are_grouped_by_a_function(own: Client):

@@ -11,7 +11,7 @@ import time
 import cloudpickle
 import numpy as np
 import pytest
-from distributed import Client, get_worker
+from distributed import Client, get_worker, wait
 from distributed.core import rpc
 from distributed.scheduler import KilledWorker
 
@@ -144,7 +144,26 @@ def values_held() -> int:
     return len(get_worker()._store.keys())
 
 
-def test_sigterm_finishes_what_runs_and_moves_what_only_it_has(own: Client, cluster: Cluster, tmp_path) -> None:
+@pytest.fixture
+def draining(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that the first signal drains, as it does in a pod."""
+    monkeypatch.setenv("DASK_OXIDASK__WORKER__DRAIN", "True")
+
+
+def test_sigterm_ends_a_worker_as_a_stock_one(own: Client, cluster: Cluster) -> None:
+    lost = own.scatter(1, workers=["a"], hash=False)
+    kept = own.submit(abs, -1, workers=["a"], allow_other_workers=True, pure=False)
+    wait(kept)
+    cluster.processes[1].terminate()
+    wait_until(lambda: lost.status == "cancelled", what="scattered data are lost")
+    assert kept.result(timeout=30) == 1
+    wait_until(lambda: not cluster.processes[1].is_alive(), what="it ends")
+    assert cluster.processes[1].exitcode == 0
+
+
+def test_sigterm_finishes_what_runs_and_moves_what_only_it_has(
+    draining: None, own: Client, cluster: Cluster, tmp_path
+) -> None:
     runs = tmp_path / "runs"
     value = own.submit(lambda path: counted(path, list(range(1000))), str(runs), workers=["a"])
     value.result(timeout=30)
@@ -157,7 +176,7 @@ def test_sigterm_finishes_what_runs_and_moves_what_only_it_has(own: Client, clus
     assert runs.read_text() == ".", "it was computed once"
 
 
-def test_second_sigterm_ends_the_worker_at_once(one: Client, cluster: Cluster) -> None:
+def test_second_sigterm_ends_the_worker_at_once(draining: None, one: Client, cluster: Cluster) -> None:
     running = one.submit(time.sleep, 60)
     wait_until(lambda: any(one.processing().values()), what="a task runs")
     worker = cluster.processes[1]

@@ -134,7 +134,7 @@ async fn worker(
         proof: Proof::new().map(Arc::new).ok(),
     };
     tokio::spawn(listener::listen(listener, settings.tls.clone(), context));
-    tokio::spawn(signals(current.clone()));
+    tokio::spawn(signals(current.clone(), settings.drains));
     let services = match dashboard(&args).await? {
         None => Value::Map(Vec::new()),
         Some(listener) => {
@@ -333,8 +333,8 @@ fn core_config(settings: &Settings) -> oxidask_worker_core::Config {
     }
 }
 
-/// SIGTERM and SIGINT drain; the second one stops at once.
-async fn signals(inputs: CurrentInputs) {
+/// SIGTERM and SIGINT stop the worker; the first one drains it if it `drains`, the second one stops it at once.
+async fn signals(inputs: CurrentInputs, drains: bool) {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut term), Ok(mut int)) = (
         signal(SignalKind::terminate()),
@@ -343,19 +343,15 @@ async fn signals(inputs: CurrentInputs) {
         tracing::error!("signals cannot be handled");
         return;
     };
-    let mut graceful = true;
-    loop {
+    for graceful in [drains, false] {
         let name = tokio::select! { _ = term.recv() => "SIGTERM", _ = int.recv() => "SIGINT" };
         let stop = Input::Stop {
             graceful,
             reason: format!("{name} received"),
         };
         inputs.get().send(stop).await;
-        if !graceful {
-            // The driver may be gone already.
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            std::process::exit(1);
-        }
-        graceful = false;
     }
+    // The driver may be gone already.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    std::process::exit(1);
 }

@@ -49,6 +49,9 @@ pub(crate) struct Settings {
     pub(crate) death_timeout: Option<Duration>,
     /// Retire after this long.
     pub(crate) lifetime: Option<Duration>,
+    /// The first signal lets running tasks end and has results moved, as a pod that is deleted wants it; else it ends
+    /// the worker as it ends a stock one (`oxidask.worker.drain`).
+    pub(crate) drains: bool,
     /// Offer what a nanny offers: restart, its plugins.
     pub(crate) nanny: bool,
     /// Modules that the executor loads before the first task.
@@ -151,6 +154,9 @@ impl Settings {
             stall_timeout: seconds("distributed.comm.timeouts.tcp", 30)?,
             death_timeout: duration(args.death_timeout.as_deref(), "--death-timeout")?,
             lifetime: lifetime(args, config)?,
+            drains: config
+                .bool("oxidask.worker.drain")?
+                .unwrap_or(config.in_pod()),
             nanny: !args.no_nanny,
             preload,
             preload_argv: args.preload_argv.clone(),
