@@ -308,6 +308,24 @@ impl CommReader {
         self.next(FrameDecoder::poll).await
     }
 
+    /// As [`read`](Self::read), of a peer that may take its time but not rest: each wait for more bytes of the message
+    /// ends after `patience`.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read), and if nothing comes for so long.
+    pub async fn read_steadily(
+        &mut self,
+        patience: Duration,
+    ) -> Result<Option<Vec<Bytes>>, CommError> {
+        let peer = self.peer.clone();
+        loop {
+            let polled = self.poll(FrameDecoder::poll)?;
+            if polled.is_some() || !within(patience, &peer, self.receive()).await? {
+                return Ok(polled);
+            }
+        }
+    }
+
     /// The beginning of the next message, or `None` if the peer closed the connection between two messages. The rest
     /// must be read with [`read_body`](Self::read_body) before anything else.
     ///

@@ -191,3 +191,30 @@ async fn an_answer_comes_back_to_a_request() {
     let (answer, ()) = tokio::join!(a.request(&ask), serve);
     assert_eq!(decode_one::<Value>(&answer.unwrap()).unwrap(), ask);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_message_may_take_long_as_long_as_some_of_it_comes() {
+    const PATIENCE: Duration = Duration::from_secs(30);
+    let (mut slow, mut reading) = raw_pair().await;
+    let frames = vec![Bytes::from_static(b"\xc0"), Bytes::from(vec![7; 9_000_000])];
+    let message = encode(&frames).concat();
+    let (most, rest) = message.split_at(message.len() - 1);
+    let write = async {
+        for piece in most.chunks(most.len() / 4) {
+            slow.write_all(piece).await.unwrap();
+            tokio::time::sleep(PATIENCE - Duration::from_secs(1)).await;
+        }
+        slow.write_all(rest).await.unwrap();
+    };
+    let start = tokio::time::Instant::now();
+    let ((), read) = tokio::join!(write, reading.reader.read_steadily(PATIENCE));
+    assert_eq!(read.unwrap().unwrap(), frames);
+    assert!(start.elapsed() > 3 * PATIENCE);
+
+    slow.write_all(most).await.unwrap();
+    let stalled = reading.reader.read_steadily(PATIENCE).await;
+    assert!(
+        matches!(stalled, Err(CommError::Timeout { seconds: 30.0, .. })),
+        "{stalled:?}"
+    );
+}

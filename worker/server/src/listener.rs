@@ -279,8 +279,11 @@ async fn get_data(
                 .write(&reply)
                 .await
                 .map_err(|error| chain(&error))?;
-            // Memory files stay open until the peer has them.
-            comm.reader.read().await.map_err(|error| chain(&error))?;
+            // Memory files stay open until the peer has them, or has had time enough to say so.
+            comm.reader
+                .read_steadily(context.peers.stall_timeout)
+                .await
+                .map_err(|error| chain(&error))?;
             drop(data);
             drop(guard);
             Ok(())

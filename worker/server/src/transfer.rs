@@ -217,19 +217,13 @@ impl Peers {
             .write(&request(keys, who, share.is_some()))
             .await
             .map_err(fail)?;
-        let frames = match tokio::time::timeout(self.stall_timeout, comm.reader.read()).await {
-            Ok(Ok(Some(frames))) => frames,
-            Ok(Ok(None)) => return Err((format!("{worker} closed the connection"), kept)),
-            Ok(Err(error)) => return Err(fail(error)),
-            Err(_) => {
-                return Err((
-                    format!(
-                        "{worker} sent nothing for {} s",
-                        self.stall_timeout.as_secs()
-                    ),
-                    false,
-                ));
+        let frames = match comm.reader.read_steadily(self.stall_timeout).await {
+            Ok(Some(frames)) => frames,
+            Ok(None) => return Err((format!("{worker} closed the connection"), kept)),
+            Err(CommError::Timeout { seconds, .. }) => {
+                return Err((format!("{worker} sent nothing for {seconds} s"), false));
             }
+            Err(error) => return Err(fail(error)),
         };
         let Some(data) =
             reply(&frames, keys, share).map_err(|text| (format!("{worker}: {text}"), false))?
