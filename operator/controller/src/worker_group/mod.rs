@@ -4,6 +4,7 @@ mod plan;
 mod retire;
 mod status;
 
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -153,19 +154,27 @@ fn dereference(
         cluster: &cluster,
         tls: tls.as_deref(),
     });
-    context.memory.keep_retiring(&key, |name| {
-        deployments.iter().any(|d| d.name_any() == name)
-    });
+    let there = names_of(&deployments);
+    context
+        .memory
+        .keep_retiring(&key, |name| there.contains(name));
+    // By their Deployment: a group may have thousands of both.
+    let mut pods_by: HashMap<&str, Vec<&Arc<PodView>>> = HashMap::new();
+    for pod in &pods {
+        if let Some(deployment) = pod.deployment() {
+            pods_by.entry(deployment).or_default().push(pod);
+        }
+    }
     let workers = deployments
         .iter()
         .filter(|deployment| deployment.metadata.deletion_timestamp.is_none())
         .map(|deployment| {
             let name = deployment.name_any();
             let annotations = deployment.annotations();
-            let of = |pod: &&Arc<PodView>| pod.deployment() == Some(&*name);
-            let held = pods.iter().filter(of).find(|pod| pod.is_drained_first());
-            let stays = |pod: &&Arc<PodView>| pod.metadata.deletion_timestamp.is_none();
-            let pod = held.or_else(|| pods.iter().filter(of).find(stays));
+            let of = pods_by.get(&*name).map_or(&[][..], Vec::as_slice);
+            let held = of.iter().find(|pod| pod.is_drained_first());
+            let stays = |pod: &&&Arc<PodView>| pod.metadata.deletion_timestamp.is_none();
+            let pod = held.or_else(|| of.iter().find(stays));
             Worker {
                 uid: deployment.uid().unwrap_or_default(),
                 created: deployment
@@ -201,6 +210,10 @@ fn dereference(
     }
 }
 
+fn names_of(deployments: &[Arc<DeploymentView>]) -> HashSet<String> {
+    deployments.iter().map(|one| one.name_any()).collect()
+}
+
 /// The certificates of the scheduler that runs; those of the cluster's spec
 /// where none was made yet.
 fn scheduler_tls(context: &Context, namespace: &str, cluster: &DaskCluster) -> Option<String> {
@@ -227,9 +240,10 @@ async fn adopt_workers(context: &Context, seen: &Seen) -> Result<(), Error> {
 
 async fn act(context: &Context, seen: &Seen) -> Result<Action, Error> {
     let resumed = retire::resume(context, seen);
-    let unseen = context.memory.unseen(&seen.key, |name| {
-        seen.deployments.iter().any(|d| d.name_any() == name)
-    });
+    let there = names_of(&seen.deployments);
+    let unseen = context
+        .memory
+        .unseen(&seen.key, |name| there.contains(name));
     let Plan { create, retire } = plan(seen.desired, &seen.workers, unseen);
     if create > 0 {
         return scale_up(context, seen, create).await;
