@@ -136,9 +136,15 @@ impl FrameDecoder {
             State::Small { total, .. } => total.saturating_sub(self.buffer.len()),
             State::Head { lengths, .. } => {
                 let document = lengths.first().copied().unwrap_or(0);
-                document
-                    .saturating_sub(self.buffer.len())
-                    .min(FIRST_ALLOCATION)
+                let (arrived, capacity) = (self.buffer.len(), self.buffer.capacity());
+                if capacity - arrived < ROOM / 4 {
+                    // No further ahead of the peer than it has come, but for the first allocation.
+                    document
+                        .saturating_sub(arrived)
+                        .min(FIRST_ALLOCATION.max(arrived))
+                } else {
+                    0
+                }
             }
             State::Body(left) => {
                 let left = *left;

@@ -209,3 +209,23 @@ fn large_frames_go_into_memory_that_is_lent() {
         assert!(lent > 0 || step == usize::MAX, "step {step}");
     }
 }
+
+#[test]
+fn a_head_that_is_to_be_large_takes_memory_as_it_comes() {
+    let document = 50 << 20;
+    let mut stream: Vec<u8> = [16_u64, 1, document]
+        .iter()
+        .flat_map(|n| n.to_le_bytes())
+        .collect();
+    stream.resize(5 << 20, 0);
+    let mut decoder = FrameDecoder::new(Limits::default());
+    let mut fed = 0;
+    for piece in stream.chunks(26) {
+        let (space, _) = decoder.space();
+        space.extend_from_slice(piece);
+        fed += piece.len();
+        assert!(decoder.poll_head().unwrap().is_none());
+        let most = FIRST_ALLOCATION.max(2 * fed) + (64 << 10);
+        assert!(decoder.space().0.capacity() <= most, "after {fed} bytes");
+    }
+}
