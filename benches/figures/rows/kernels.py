@@ -30,9 +30,7 @@ NAMES = [
     *(*REPORTED, "pi"),
 ]
 
-METRICS = [
-    Metric(name, "ms", **({} if name in REPORTED else times_better(FACTORS.get(name, 1)))) for name in NAMES
-]
+METRICS = [Metric(name, "ms", **({} if name in REPORTED else times_better(FACTORS.get(name, 1)))) for name in NAMES]
 
 
 def measure(side: Side) -> dict[str, float]:
